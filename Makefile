@@ -1,0 +1,48 @@
+# Every command of the house; each one sets up what it needs.
+PYTHON ?= $(shell for p in python3.11 python3.12 python3.13 python3; do if $$p -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null; then echo $$p; break; fi; done)
+VENV ?= .venv
+BIN = $(VENV)/bin
+READY = $(VENV)/.ready
+
+.PHONY: setup fix check test test-all demo-1 spec run clean
+
+setup: $(READY)
+
+$(READY): requirements.txt requirements-dev.txt requirements-local.txt pyproject.toml
+	@test -n "$(PYTHON)" || { echo "Python 3.11 or newer is needed: install it, or name it: make PYTHON=/path/to/python3.11"; exit 2; }
+	@$(PYTHON) -c 'import venv, ensurepip' 2>/dev/null || { echo "This Python has no venv. On Debian: apt-get install python3-venv"; exit 2; }
+	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -r requirements.txt -r requirements-dev.txt -r requirements-local.txt
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps -e .
+	@touch $(READY)
+
+fix: $(READY)
+	$(BIN)/ruff check --fix-only --quiet src tests scripts bench
+	$(BIN)/ruff format --quiet src tests scripts bench
+
+check: $(READY)
+	$(BIN)/ruff format --check --quiet src tests scripts bench
+	$(BIN)/ruff check --quiet src tests scripts bench
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+	$(BIN)/vulture
+	$(BIN)/fawltydeps
+	$(BIN)/python scripts/check_house.py
+
+test: $(READY)
+	$(BIN)/python -m pytest tests/unit tests/property tests/contract
+
+test-all: $(READY)
+	$(BIN)/python -m pytest tests
+
+demo-1: $(READY)
+	$(BIN)/python scripts/demo/first_answer.py
+
+spec: $(READY)
+	$(BIN)/python scripts/bundle_openapi.py --check
+
+run:
+	./CafeVariome3.sh local
+
+clean:
+	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache

@@ -1,0 +1,8 @@
+"""The door: `cvf_app.app:app` is the one program; configuration and duties come from the environment."""
+
+from cvf_app.assembly import create_app
+from cvf_app.config import load, surroundings
+from cvf_app.duties import parse
+
+_around = surroundings()
+app = create_app(load(_around.config_path), parse(_around.duties))

@@ -1,0 +1,1 @@
+"""One file per outside thing; each alone may import its driver."""

@@ -1,0 +1,306 @@
+"""`instance_config.json` as one frozen value: every key, type and default stands here.
+
+Promises: only this module reads the file or the environment; an unknown key, a missing key
+or a wrong type stops the load with the path of the fault (`$.MongoDB.Port`). Both generations
+of the published file load: `Port` as text or number, `RedirectURL` or `RedirectURLs`, CORS
+entries as text or list, with or without the blocks `OpenAPI` and `Neo4j`. Passwords in the
+file are for instances without a secret store; everything else secret comes from the store.
+"""
+
+import hashlib
+import os
+from collections.abc import Mapping
+from enum import Enum
+from pathlib import Path
+from typing import Literal
+
+import msgspec
+
+from cvf_app.errors import Invalid
+from cvf_app.wire import decode, encode
+
+_HIGHEST_PORT = 65535
+
+
+class Section(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, rename="pascal"):
+    """A block of the configuration file: PascalCase outside, closed and frozen."""
+
+
+class MongoDB(Section, frozen=True, kw_only=True):
+    """The database; an empty user means no login. `MaxJobs` bounds heavy work at once."""
+
+    host: str = "127.0.0.1"
+    port: str | int = "27017"
+    user: str = ""
+    password: str = ""
+    database: str = "cafe_variome"
+    max_jobs: int = 4
+
+
+class Redis(Section, frozen=True, kw_only=True):
+    """Cache and broker, by host and port or by the `Path` of a unix socket."""
+
+    host: str = "127.0.0.1"
+    port: str | int = "6379"
+    cluster: bool = False
+    path: str = ""
+    user: str = ""
+    password: str = ""
+    database: int = 0
+
+
+class Keycloak(Section, frozen=True, kw_only=True):
+    """The Keycloak realm and our client in it; `BackendURL` is its address as we reach it."""
+
+    client: str = ""
+    realm: str = ""
+    url: str = msgspec.field(name="URL", default="")
+    backend_url: str = msgspec.field(name="BackendURL", default="")
+    redirect_url: str = msgspec.field(name="RedirectURL", default="")
+    redirect_urls: tuple[str, ...] = msgspec.field(name="RedirectURLs", default=())
+
+
+class Vault(Section, frozen=True, kw_only=True):
+    """The secret store of full mode: its address, mounts and the prefix that is ours."""
+
+    host: str = ""
+    transit_path: str = "transit"
+    kv2_path: str = msgspec.field(name="KV2Path", default="secret")
+    kv2_prefix: str = msgspec.field(name="KV2Prefix", default="")
+
+
+class Neo4j(Section, frozen=True, kw_only=True):
+    """The graph of terms; off unless enabled."""
+
+    enabled: bool = False
+    uri: str = msgspec.field(name="URI", default="")
+    user: str = ""
+    password: str = ""
+    max_jobs: int = 4
+
+
+class Cors(Section, frozen=True, kw_only=True):
+    """Which pages of other origins may call us; nothing by default."""
+
+    allow_origin: str | tuple[str, ...] = ()
+    allow_methods: str | tuple[str, ...] = ("GET", "POST", "PUT", "PATCH", "DELETE", "OPTIONS")
+    allow_headers: str | tuple[str, ...] = ("Authorization", "Content-Type", "Network-Id", "X-Upload-Token", "Prefer")
+
+
+class Prometheus(Section, frozen=True, kw_only=True):
+    """Application metrics on a path of ours; a non-empty key is asked for as a bearer token."""
+
+    enabled: bool = False
+    path: str = "/metrics"
+    key: str = ""
+
+
+class Metrics(Section, frozen=True, kw_only=True):
+    """Where metrics go."""
+
+    prometheus: Prometheus = Prometheus()
+
+
+class EmailFrom(Section, frozen=True, kw_only=True):
+    """The sender that people see."""
+
+    address: str = ""
+    name: str = ""
+
+
+class SmtpAuthentication(Section, frozen=True, kw_only=True):
+    """The login at the mail server."""
+
+    required: bool = False
+    username: str = ""
+    password: str = ""
+
+
+class Smtp(Section, frozen=True, kw_only=True):
+    """The mail server."""
+
+    host: str = ""
+    port: str | int = 25
+    authentication: SmtpAuthentication = SmtpAuthentication()
+    security: Literal["auto", "starttls", "tls", "none"] = "auto"
+
+
+class Email(Section, frozen=True, kw_only=True):
+    """Outgoing mail."""
+
+    from_: EmailFrom = msgspec.field(name="From", default=EmailFrom())
+    sender: str = ""
+    smtp: Smtp = msgspec.field(name="SMTP", default=Smtp())
+
+
+class OpenApi(Section, frozen=True, kw_only=True):
+    """Whether the interface description and its page are served."""
+
+    enabled: bool = True
+
+
+class NexusMode(Section, frozen=True, kw_only=True):
+    """Serving the older Cafe Variome 2."""
+
+    enabled: bool = False
+    access_token_enabled: bool = False
+
+
+class Legacy(Section, frozen=True, kw_only=True):
+    """What we do for the older Cafe Variome 2."""
+
+    nexus_mode: NexusMode = NexusMode()
+    query: bool = False
+
+
+class SplunkHec(Section, frozen=True, kw_only=True):
+    """Logs pushed to a Splunk collector."""
+
+    enabled: bool = False
+    hec_endpoint: str = ""
+    token: str = ""
+
+
+class LokiAuth(Section, frozen=True, kw_only=True):
+    """The login at Loki."""
+
+    enabled: bool = False
+    username: str = ""
+    password: str = ""
+
+
+class Loki(Section, frozen=True, kw_only=True):
+    """Logs pushed to Loki."""
+
+    enabled: bool = False
+    endpoint: str = ""
+    tags: dict[str, str] = {}
+    auth: LokiAuth = LokiAuth()
+
+
+class Logging(Section, frozen=True, kw_only=True):
+    """The application's own log; the web server's is left alone."""
+
+    name: str = "cv3"
+    level: Literal["DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL"] = "INFO"
+    max_bytes: int = 10_000_000
+    backup_count: int = 5
+    splunk_hec: SplunkHec = msgspec.field(name="SplunkHEC", default=SplunkHec())
+    loki: Loki = Loki()
+
+
+class Data(Section, frozen=True, kw_only=True):
+    """Where files are kept, which formats are taken, and how large a streamed piece is (KiB)."""
+
+    upload_path: str
+    valid_file_formats: tuple[str, ...] = ("csv", "tsv", "json", "zip")
+    chunk_size: int = 1024
+
+
+class Identity(Section, frozen=True, kw_only=True):
+    """Who knows people: a Keycloak realm, or any OpenID provider by its issuer."""
+
+    provider: Literal["keycloak", "oidc"] = "keycloak"
+    issuer: str = ""
+    client: str = ""
+
+
+class Secrets(Section, frozen=True, kw_only=True):
+    """Where secrets and keys are: Vault, or an encrypted folder at `Path`."""
+
+    provider: Literal["vault", "file"] = "vault"
+    path: str = ""
+
+
+class Mode(Enum):
+    """Full: the services of a hospital. Local: one machine, loopback, embedded stand-ins."""
+
+    FULL = "full"
+    LOCAL = "local"
+
+
+class Config(Section, frozen=True, kw_only=True):
+    """The whole file; made once at the start."""
+
+    data: Data
+    mongo_db: MongoDB = msgspec.field(name="MongoDB", default=MongoDB())
+    redis: Redis = Redis()
+    keycloak: Keycloak = Keycloak()
+    vault: Vault = Vault()
+    neo4j: Neo4j = msgspec.field(name="Neo4j", default=Neo4j())
+    cors: Cors = msgspec.field(name="CORS", default=Cors())
+    metrics: Metrics = Metrics()
+    email: Email = Email()
+    open_api: OpenApi = msgspec.field(name="OpenAPI", default=OpenApi())
+    legacy: Legacy = Legacy()
+    logging: Logging = Logging()
+    identity: Identity = Identity()
+    secrets: Secrets = Secrets()
+    mode: Mode = Mode.FULL
+
+    @property
+    def digest(self) -> str:
+        """Return twelve hex digits that change with any value, so that an edited file can be told."""
+        return hashlib.sha256(encode(self)).hexdigest()[:12]
+
+
+def load(path: Path) -> Config:
+    """Read and check the configuration file.
+
+    Raises:
+        Invalid: the file is missing or wrong; the sentence and path say what to mend.
+    """
+    try:
+        raw = path.read_bytes()
+    except OSError as fault:
+        raise Invalid(
+            f"There is no readable configuration at {path}: copy instance_config.json.example there, "
+            "or name another file in CV3_CONFIG."
+        ) from fault
+    config = decode(raw, Config)
+    _check(config)
+    return config
+
+
+def _check(config: Config) -> None:
+    for where, port in (("MongoDB", config.mongo_db.port), ("Redis", config.redis.port), ("Email.SMTP", config.email.smtp.port)):
+        if not str(port).isdecimal() or not 1 <= int(port) <= _HIGHEST_PORT:
+            raise Invalid(f"A port is a number from 1 to {_HIGHEST_PORT}.", path=f"$.{where}.Port")
+    if config.identity.provider == "oidc" and not config.identity.issuer:
+        raise Invalid("An OpenID provider needs its issuer address.", path="$.Identity.Issuer")
+    if config.secrets.provider == "file" and not config.secrets.path:
+        raise Invalid("The file key store needs its folder.", path="$.Secrets.Path")
+    if not config.metrics.prometheus.path.startswith("/"):
+        raise Invalid("The path of the metrics starts with a slash.", path="$.Metrics.Prometheus.Path")
+    if not config.data.upload_path:
+        raise Invalid("The folder for uploaded files must be named.", path="$.Data.UploadPath")
+    if "*" in as_list(config.cors.allow_origin):
+        raise Invalid("Name the origins that may call; '*' is not taken since calls carry credentials.", path="$.CORS.AllowOrigin")
+
+
+def as_list(entry: str | tuple[str, ...]) -> tuple[str, ...]:
+    """Read an entry that may be one text (with commas) or a list."""
+    if isinstance(entry, str):
+        return tuple(part.strip() for part in entry.split(",") if part.strip())
+    return entry
+
+
+class Surroundings(msgspec.Struct, frozen=True, kw_only=True):
+    """What the environment gives: the file's place, the duties of this process, the Vault login."""
+
+    config_path: Path
+    duties: str
+    vault_role_id: str
+    vault_secret_id: str
+
+
+def surroundings(environ: Mapping[str, str] | None = None) -> Surroundings:
+    """Read the environment (`CV3_CONFIG`, `CV3_APP_PATH`, `CV3_DUTIES`, `VAULT_ROLE_ID`, `VAULT_SECRET_ID`)."""
+    given = os.environ if environ is None else environ
+    folder = Path(given.get("CV3_APP_PATH", "."))
+    return Surroundings(
+        config_path=Path(given.get("CV3_CONFIG", folder / "instance_config.json")),
+        duties=given.get("CV3_DUTIES", ""),
+        vault_role_id=given.get("VAULT_ROLE_ID", ""),
+        vault_secret_id=given.get("VAULT_SECRET_ID", ""),
+    )

@@ -1,0 +1,1 @@
+"""The command line `cvf`: a client of the HTTP interface."""

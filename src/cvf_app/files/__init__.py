@@ -1,0 +1,1 @@
+"""Files from outside: uploads, their place on disk, their documents."""

@@ -1,0 +1,1 @@
+"""Discovery groups: which policy applies to whom at which source."""

@@ -1,0 +1,1 @@
+"""The tracked job: document first, queue second, progress, cancel, undo."""

@@ -1,0 +1,18 @@
+"""Every counter and gauge, in one list; this module alone imports prometheus_client."""
+
+from prometheus_client import CollectorRegistry, Counter, Histogram, generate_latest
+
+REGISTRY = CollectorRegistry()
+
+requests = Counter(
+    "cv3_requests", "Requests by route template, method and status.", ("route", "method", "status"), registry=REGISTRY
+)
+request_seconds = Histogram(
+    "cv3_request_seconds", "Seconds until a request was answered.", ("route",), registry=REGISTRY
+)
+queries = Counter("cv3_queries", "Record queries by how they ended.", ("outcome",), registry=REGISTRY)
+
+
+def exposition() -> bytes:
+    """Write all metrics in Prometheus' text format, version 0.0.4."""
+    return generate_latest(REGISTRY)

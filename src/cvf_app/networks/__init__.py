@@ -1,0 +1,1 @@
+"""Networks of nodes; for now the one network that is built in."""

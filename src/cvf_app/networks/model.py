@@ -1,0 +1,15 @@
+"""Networks and nodes. Until an instance joins one, its only network is itself (id: the installation id)."""
+
+from cvf_app.ids import NetworkId, NodeId
+from cvf_app.wire import Wire
+
+
+class Network(Wire, frozen=True, kw_only=True):
+    """A discovery network in the published shape."""
+
+    network_id: NetworkId
+    network_name: str
+    description: str
+    node_ids: tuple[NodeId, ...]
+    visible: bool
+    instance_id: NodeId

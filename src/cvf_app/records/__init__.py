@@ -1,0 +1,1 @@
+"""Record queries: asked, compiled, answered through disclosure, kept."""

@@ -1,0 +1,1 @@
+"""What a handler needs of HTTP: bodies, replies, who may call, errors, health."""

@@ -1,0 +1,88 @@
+"""Who may call a handler: `@allow(...)` lists the roles, `@public` says anyone.
+
+A handler without either stops the start of the app (`check_access`), so nothing is
+open by accident. Roles are listed, never compared.
+"""
+
+from collections.abc import Awaitable, Callable
+from functools import wraps
+from typing import Any, ParamSpec, TypeVar
+
+from quart import Quart, current_app, g, request
+
+from cvf_app.errors import Forbidden, Unauthenticated
+from cvf_app.principal import Principal, Role
+
+P = ParamSpec("P")
+R = TypeVar("R")
+Handler = Callable[P, Awaitable[R]]
+Authenticate = Callable[[str], Awaitable[Principal]]
+
+ANYONE_KNOWN = tuple(Role)
+DATA = (Role.DATA_ADMIN, Role.DEVELOPER)
+PEOPLE = (Role.SERVER_ADMIN, Role.DEVELOPER)
+_WHO = "_cv3_who_may_call"
+
+
+def allow(*roles: Role) -> Callable[[Handler[P, R]], Handler[P, R]]:
+    """Let only people with one of these roles call the handler: 401 without a token, 403 without the role."""
+
+    def guard(handler: Handler[P, R]) -> Handler[P, R]:
+        @wraps(handler)
+        async def guarded(*args: P.args, **kwargs: P.kwargs) -> R:
+            asker = await _authenticate()
+            if asker.role not in roles:
+                raise Forbidden("Your role does not allow this.")
+            g.principal = asker
+            return await handler(*args, **kwargs)
+
+        setattr(guarded, _WHO, frozenset(roles))
+        return guarded
+
+    return guard
+
+
+def public(handler: Handler[P, R]) -> Handler[P, R]:
+    """Let anyone call the handler, known or not."""
+    setattr(handler, _WHO, frozenset())
+    return handler
+
+
+def principal() -> Principal:
+    """Return who asks; only inside a handler under `@allow`."""
+    asker: Principal = g.principal
+    return asker
+
+
+def bearer() -> str:
+    """Return the bearer token of the request (RFC 6750, section 2.1).
+
+    Raises:
+        Unauthenticated: there is none.
+    """
+    scheme, _, token = request.headers.get("Authorization", "").partition(" ")
+    if scheme.lower() != "bearer" or not token.strip():
+        raise Unauthenticated("This needs an access token: send it as 'Authorization: Bearer …'.")
+    return token.strip()
+
+
+def check_access(app: Quart) -> None:
+    """Refuse to start an app in which a handler does not say who may call it.
+
+    Raises:
+        RuntimeError: names the handlers.
+    """
+    silent = [name for name, view in app.view_functions.items() if name != "static" and not hasattr(view, _WHO)]
+    if silent:
+        raise RuntimeError(f"These handlers do not say who may call them: {', '.join(sorted(silent))}")
+
+
+def who_may_call(view: Callable[..., Any]) -> frozenset[Role]:
+    """Return the roles a handler lets in; none means that it is public."""
+    roles: frozenset[Role] = getattr(view, _WHO)
+    return roles
+
+
+async def _authenticate() -> Principal:
+    authenticate: Authenticate = current_app.extensions["cv3_authenticate"]
+    return await authenticate(bearer())

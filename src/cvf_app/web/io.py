@@ -1,0 +1,51 @@
+"""Bodies in, replies out: a handler reads a struct and returns a struct, never a dictionary."""
+
+from typing import TypeVar
+
+from quart import Response, request
+
+from cvf_app.errors import Invalid
+from cvf_app.wire import Wire, decode, encode
+
+T = TypeVar("T")
+
+
+class Success(Wire, frozen=True, kw_only=True):
+    """What deletions and pure actions answer."""
+
+    status: str
+
+
+DONE = Success(status="Success")
+
+
+async def body(kind: type[T]) -> T:
+    """Read the request's JSON body as a value of this kind.
+
+    Raises:
+        Invalid: it is no such value; the path says where.
+    """
+    return decode(await request.body, kind)
+
+
+def reply(value: object, status: int = 200, *, location: str | None = None) -> Response:
+    """Answer with a value as JSON; `location` says where a new thing stands."""
+    response = Response(encode(value), status=status, content_type="application/json")
+    response.headers["Cache-Control"] = "no-store"
+    if location is not None:
+        response.headers["Location"] = location
+    return response
+
+
+def whole_number(name: str, default: int, least: int, most: int) -> int:
+    """Read a whole number from the query string.
+
+    Raises:
+        Invalid: it is no whole number between `least` and `most`.
+    """
+    text = request.args.get(name)
+    if text is None:
+        return default
+    if not text.isascii() or not text.isdigit() or len(text) > len(str(most)) or not least <= int(text) <= most:
+        raise Invalid(f"{name} must be a whole number from {least} to {most}.", path=f"$.{name}")
+    return int(text)

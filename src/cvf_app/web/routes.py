@@ -1,0 +1,158 @@
+"""What every process answers: the instance itself, its health, and its metrics."""
+
+import asyncio
+import hmac
+import time
+from collections.abc import Awaitable, Callable
+from importlib.metadata import PackageNotFoundError, version
+
+import msgspec
+from quart import Blueprint, Quart, Response, g, request
+
+from cvf_app import metrics
+from cvf_app.config import Prometheus
+from cvf_app.errors import CafeVariomeError, Unauthenticated
+from cvf_app.parts import use
+from cvf_app.web.access import bearer, public
+from cvf_app.web.io import reply
+from cvf_app.wire import Wire
+
+Check = Callable[[], Awaitable[str]]
+_PATIENCE_SECONDS = 4.0
+bp = Blueprint("instance", __name__)
+
+
+class Instance(Wire, frozen=True, kw_only=True):
+    """What `/` tells anyone."""
+
+    name: str
+    owner: str
+    owner_address: str
+    owner_email: str
+    status: str
+    uptime: str
+
+
+class ServiceHealth(Wire, frozen=True, kw_only=True):
+    """One service that we need: whether it answered, how fast, and as what."""
+
+    ok: bool
+    milliseconds: int
+    detail: str
+
+
+class Health(Wire, frozen=True, kw_only=True):
+    """Whether this process can do its work; `config` changes with any value of the configuration."""
+
+    ready: bool
+    mode: str
+    version: str
+    config: str
+    duties: tuple[str, ...]
+    services: dict[str, ServiceHealth]
+
+
+class Vitals(msgspec.Struct, frozen=True, kw_only=True):
+    """What health needs to know of this process; made by assembly."""
+
+    checks: dict[str, Check]
+    mode: str
+    config: str
+    duties: tuple[str, ...]
+    started: float
+
+
+def our_version() -> str:
+    """Return the version of this program."""
+    try:
+        return version("cafe-variome")
+    except PackageNotFoundError:
+        return "3.0.0.dev1"
+
+
+@bp.get("/")
+@public
+async def instance() -> Response:
+    """Say which instance this is."""
+    seconds = time.monotonic() - use(Vitals).started
+    minutes, rest = divmod(seconds, 60)
+    hours, minutes = divmod(int(minutes), 60)
+    uptime = f"{hours % 100:02d}:{minutes:02d}:{rest:04.1f}"
+    return reply(
+        Instance(name="Cafe Variome", owner="", owner_address="", owner_email="", status="OK", uptime=uptime)
+    )
+
+
+@bp.get("/health/live")
+@public
+async def live() -> Response:
+    """Say that this process answers; nothing else is asked."""
+    return reply(Alive(alive=True))
+
+
+class Alive(Wire, frozen=True, kw_only=True):
+    """The answer of a process that runs."""
+
+    alive: bool
+
+
+@bp.get("/health/ready")
+@public
+async def ready() -> Response:
+    """Ask each service and say whether this process can do its work: 200, else 503."""
+    vitals = use(Vitals)
+    answers = await asyncio.gather(*(_ask(check) for check in vitals.checks.values()))
+    services = dict(zip(vitals.checks, answers, strict=True))
+    is_ready = all(answer.ok for answer in answers)
+    health = Health(
+        ready=is_ready,
+        mode=vitals.mode,
+        version=our_version(),
+        config=vitals.config,
+        duties=vitals.duties,
+        services=services,
+    )
+    return reply(health, 200 if is_ready else 503)
+
+
+async def _ask(check: Check) -> ServiceHealth:
+    begin = time.monotonic()
+    try:
+        async with asyncio.timeout(_PATIENCE_SECONDS):
+            detail, ok = await check(), True
+    except CafeVariomeError as fault:
+        detail, ok = fault.sentence, False
+    except TimeoutError:
+        detail, ok = f"No answer within {_PATIENCE_SECONDS:g} seconds.", False
+    return ServiceHealth(ok=ok, milliseconds=int((time.monotonic() - begin) * 1000), detail=detail)
+
+
+def measure(app: Quart) -> None:
+    """Count requests and their seconds by route template."""
+    app.before_request(_begin)
+    app.after_request(_count)
+
+
+async def _begin() -> None:
+    g.begin = time.perf_counter()
+
+
+async def _count(response: Response) -> Response:
+    route = request.url_rule.rule if request.url_rule else "none"
+    metrics.requests.labels(route, request.method, str(response.status_code)).inc()
+    metrics.request_seconds.labels(route).observe(time.perf_counter() - g.get("begin", time.perf_counter()))
+    return response
+
+
+def exporter(settings: Prometheus) -> Blueprint:
+    """Make the blueprint of the metrics on their configured path, behind their key if there is one."""
+    blueprint = Blueprint("exporter", __name__)
+
+    @blueprint.get(settings.path)
+    @public
+    async def scrape() -> Response:
+        if settings.key and not hmac.compare_digest(bearer().encode(), settings.key.encode()):
+            raise Unauthenticated("The key of the metrics is wrong.")
+        return Response(metrics.exposition(), content_type="text/plain; version=0.0.4; charset=utf-8")
+
+    return blueprint
