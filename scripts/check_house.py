@@ -1,4 +1,4 @@
-"""Check the rules of the house that no linter knows; prints each breach and exits 1 if there is one.
+"""Check the rules of the house that no linter knows; print each breach, exit 1 if there is one.
 
 A line may escape a rule by ending in `# house: <reason>`.
 """
@@ -33,26 +33,49 @@ def breaches(path: Path) -> Iterator[tuple[int, str]]:
 
 
 def _node(node: ast.AST, name: str, line: int) -> Iterator[tuple[int, str]]:
-    if isinstance(node, ast.Call):
-        called = ast.unparse(node.func)
-        if called.split(".")[-1] == "SourceAnswer" and name != "records/disclose.py":
-            yield line, "SourceAnswer is built only in records/disclose.py"
-        if called in {"asyncio.create_task", "asyncio.ensure_future"} and name != "loops.py":
-            yield line, "tasks are made only in loops.py"
-    if isinstance(node, ast.ExceptHandler):
-        caught = ast.unparse(node.type) if node.type else "BaseException"
-        if re.search(r"\b(Base)?Exception\b", caught) and name not in BROAD:
-            yield line, f"broad catches stand only in {', '.join(sorted(BROAD))}"
-    if isinstance(node, ast.Attribute) and ast.unparse(node) in {"os.environ", "os.getenv"}:
-        if name != "config.py" and not name.startswith(("local/", "console/")):
-            yield line, "only config.py reads the environment"
-    if isinstance(node, ast.ImportFrom) and node.module:
+    for rule in (_calls, _catches, _environment, _stores):
+        sentence = rule(node, name)
+        if sentence:
+            yield line, sentence
+
+
+def _calls(node: ast.AST, name: str) -> str | None:
+    if not isinstance(node, ast.Call):
+        return None
+    called = ast.unparse(node.func)
+    if called.split(".")[-1] == "SourceAnswer" and name != "records/disclose.py":
+        return "SourceAnswer is built only in records/disclose.py"
+    if called in {"asyncio.create_task", "asyncio.ensure_future"} and name != "loops.py":
+        return "tasks are made only in loops.py"
+    return None
+
+
+def _catches(node: ast.AST, name: str) -> str | None:
+    if not isinstance(node, ast.ExceptHandler) or name in BROAD:
+        return None
+    caught = ast.unparse(node.type) if node.type else "BaseException"
+    if re.search(r"\b(Base)?Exception\b", caught):
+        return f"broad catches stand only in {', '.join(sorted(BROAD))}"
+    return None
+
+
+def _environment(node: ast.AST, name: str) -> str | None:
+    if not isinstance(node, ast.Attribute) or name.startswith(("local/", "console/")):
+        return None
+    if ast.unparse(node) in {"os.environ", "os.getenv"} and name != "config.py":
+        return "only config.py reads the environment"
+    return None
+
+
+def _stores(node: ast.AST, name: str) -> str | None:
+    if isinstance(node, ast.ImportFrom) and node.module and name != "assembly.py":
         found = re.fullmatch(r"cvf_app\.(\w+)\.store", node.module)
-        if found and name != "assembly.py" and not name.startswith(f"{found[1]}/"):
-            yield line, "a store is used only by the service of its own feature"
-    if isinstance(node, ast.Constant) and isinstance(node.value, str) and name.endswith("store.py"):
-        if re.search(r"start_transaction|\.watch\(", node.value):
-            yield line, "no transactions and no change streams"
+        if found and not name.startswith(f"{found[1]}/"):
+            return "a store is used only by the service of its own feature"
+    cluster_only = isinstance(node, ast.Attribute) and node.attr in {"start_transaction", "watch"}
+    if cluster_only and name.endswith("store.py"):
+        return "no transactions and no change streams: a standalone database is enough"
+    return None
 
 
 def main() -> int:

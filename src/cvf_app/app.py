@@ -1,4 +1,4 @@
-"""The door: `cvf_app.app:app` is the one program; configuration and duties come from the environment."""
+"""The door: `cvf_app.app:app` is the one program; the environment names its file and duties."""
 
 from cvf_app.assembly import create_app
 from cvf_app.config import load, surroundings

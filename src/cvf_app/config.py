@@ -22,7 +22,9 @@ from cvf_app.wire import decode, encode
 _HIGHEST_PORT = 65535
 
 
-class Section(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, rename="pascal"):
+class Section(
+    msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, rename="pascal"
+):
     """A block of the configuration file: PascalCase outside, closed and frozen."""
 
 
@@ -84,7 +86,13 @@ class Cors(Section, frozen=True, kw_only=True):
 
     allow_origin: str | tuple[str, ...] = ()
     allow_methods: str | tuple[str, ...] = ("GET", "POST", "PUT", "PATCH", "DELETE", "OPTIONS")
-    allow_headers: str | tuple[str, ...] = ("Authorization", "Content-Type", "Network-Id", "X-Upload-Token", "Prefer")
+    allow_headers: str | tuple[str, ...] = (
+        "Authorization",
+        "Content-Type",
+        "Network-Id",
+        "X-Upload-Token",
+        "Prefer",
+    )
 
 
 class Prometheus(Section, frozen=True, kw_only=True):
@@ -240,7 +248,7 @@ class Config(Section, frozen=True, kw_only=True):
 
     @property
     def digest(self) -> str:
-        """Return twelve hex digits that change with any value, so that an edited file can be told."""
+        """Return twelve hex digits that change with any value, so that an edit shows."""
         return hashlib.sha256(encode(self)).hexdigest()[:12]
 
 
@@ -254,8 +262,8 @@ def load(path: Path) -> Config:
         raw = path.read_bytes()
     except OSError as fault:
         raise Invalid(
-            f"There is no readable configuration at {path}: copy instance_config.json.example there, "
-            "or name another file in CV3_CONFIG."
+            f"There is no readable configuration at {path}: "
+            "copy instance_config.json.example there, or name another file in CV3_CONFIG."
         ) from fault
     config = decode(raw, Config)
     _check(config)
@@ -263,7 +271,11 @@ def load(path: Path) -> Config:
 
 
 def _check(config: Config) -> None:
-    for where, port in (("MongoDB", config.mongo_db.port), ("Redis", config.redis.port), ("Email.SMTP", config.email.smtp.port)):
+    for where, port in (
+        ("MongoDB", config.mongo_db.port),
+        ("Redis", config.redis.port),
+        ("Email.SMTP", config.email.smtp.port),
+    ):
         if not str(port).isdecimal() or not 1 <= int(port) <= _HIGHEST_PORT:
             raise Invalid(f"A port is a number from 1 to {_HIGHEST_PORT}.", path=f"$.{where}.Port")
     if config.identity.provider == "oidc" and not config.identity.issuer:
@@ -271,11 +283,16 @@ def _check(config: Config) -> None:
     if config.secrets.provider == "file" and not config.secrets.path:
         raise Invalid("The file key store needs its folder.", path="$.Secrets.Path")
     if not config.metrics.prometheus.path.startswith("/"):
-        raise Invalid("The path of the metrics starts with a slash.", path="$.Metrics.Prometheus.Path")
+        raise Invalid(
+            "The path of the metrics starts with a slash.", path="$.Metrics.Prometheus.Path"
+        )
     if not config.data.upload_path:
         raise Invalid("The folder for uploaded files must be named.", path="$.Data.UploadPath")
     if "*" in as_list(config.cors.allow_origin):
-        raise Invalid("Name the origins that may call; '*' is not taken since calls carry credentials.", path="$.CORS.AllowOrigin")
+        raise Invalid(
+            "Name the origins that may call; '*' is not taken.",
+            path="$.CORS.AllowOrigin",
+        )
 
 
 def as_list(entry: str | tuple[str, ...]) -> tuple[str, ...]:
@@ -295,7 +312,7 @@ class Surroundings(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def surroundings(environ: Mapping[str, str] | None = None) -> Surroundings:
-    """Read the environment (`CV3_CONFIG`, `CV3_APP_PATH`, `CV3_DUTIES`, `VAULT_ROLE_ID`, `VAULT_SECRET_ID`)."""
+    """Read the environment: `CV3_CONFIG`, `CV3_APP_PATH`, `CV3_DUTIES` and the Vault login."""
     given = os.environ if environ is None else environ
     folder = Path(given.get("CV3_APP_PATH", "."))
     return Surroundings(

@@ -12,7 +12,7 @@ class CafeVariomeError(Exception):
     code = "error"
 
     def __init__(self, sentence: str, *, path: str | None = None) -> None:
-        """Keep the sentence for a person and, where one field is at fault, its path (`$.a.b[0]`)."""
+        """Keep the sentence for a person and the path (`$.a.b[0]`) of a field at fault."""
         super().__init__(sentence)
         self.sentence = sentence
         self.path = path

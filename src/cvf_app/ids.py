@@ -1,4 +1,4 @@
-"""Ids that more than one feature speaks of, each a type of its own so that they cannot be mixed up."""
+"""Ids that more than one feature speaks of, each a type of its own against mix-ups."""
 
 from typing import NewType
 from uuid import uuid4

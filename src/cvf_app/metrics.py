@@ -5,12 +5,17 @@ from prometheus_client import CollectorRegistry, Counter, Histogram, generate_la
 REGISTRY = CollectorRegistry()
 
 requests = Counter(
-    "cv3_requests", "Requests by route template, method and status.", ("route", "method", "status"), registry=REGISTRY
+    "cv3_requests",
+    "Requests by route template, method and status.",
+    ("route", "method", "status"),
+    registry=REGISTRY,
 )
 request_seconds = Histogram(
     "cv3_request_seconds", "Seconds until a request was answered.", ("route",), registry=REGISTRY
 )
-queries = Counter("cv3_queries", "Record queries by how they ended.", ("outcome",), registry=REGISTRY)
+queries = Counter(
+    "cv3_queries", "Record queries by how they ended.", ("outcome",), registry=REGISTRY
+)
 
 
 def exposition() -> bytes:

@@ -1,4 +1,4 @@
-"""`use(Kind)`: this app's one service of a kind. Routes and jobs ask here; services have constructors."""
+"""`use(Kind)`: this app's one service of a kind; for routes and jobs only."""
 
 from typing import TypeVar
 

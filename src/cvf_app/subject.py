@@ -47,7 +47,7 @@ class Mutation(Enum):
 
 
 class Variant(Wire, frozen=True, kw_only=True):
-    """A variant of a subject: `af` is a frequency from 0 to 1, `ac` an allele count (2 if homozygous)."""
+    """A variant: `af` is a frequency from 0 to 1, `ac` an allele count (2 if homozygous)."""
 
     gene: str
     mutation: Mutation | None = None
@@ -63,7 +63,7 @@ class GeneAlleles(Wire, frozen=True, kw_only=True):
 
 
 class Subject(Wire, frozen=True, kw_only=True):
-    """One person's record. Ages are completed years; codes carry no prefix; excluded features never match."""
+    """One person's record: ages are completed years, codes stand without a prefix."""
 
     subject_id: SubjectId
     sex: Sex | None = None

@@ -38,7 +38,9 @@ def configure(name: str, level: str) -> None:
     )
 
 
-def mask(_logger: object, _method: str, event: MutableMapping[str, Any]) -> MutableMapping[str, Any]:
+def mask(
+    _logger: object, _method: str, event: MutableMapping[str, Any]
+) -> MutableMapping[str, Any]:
     """Replace the values of names that speak of secrets."""
     for name in event:
         if _SECRET.search(name):

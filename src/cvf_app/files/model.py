@@ -8,7 +8,7 @@ FileId = NewType("FileId", str)
 
 
 class StoredFile(Wire, frozen=True, kw_only=True):
-    """A complete file in the place, named there by its SHA-256 (hex); sizes are bytes, times epoch seconds."""
+    """A complete file, kept under its SHA-256 (hex); sizes are bytes, times epoch seconds."""
 
     file_id: FileId
     name: str

@@ -11,7 +11,7 @@ GroupId = NewType("GroupId", str)
 
 
 class Depth(Enum):
-    """The published discovery policies, coarse to fine. `range` is refused until private ranges exist."""
+    """The published policies, coarse to fine; `range` is refused until private ranges exist."""
 
     NO_ACCESS = "noAccess"
     BOOLEAN = "boolean"

@@ -1,4 +1,4 @@
-"""Networks and nodes. Until an instance joins one, its only network is itself (id: the installation id)."""
+"""Networks and nodes; until it joins one, an instance is its own network (the installation id)."""
 
 from cvf_app.ids import NetworkId, NodeId
 from cvf_app.wire import Wire

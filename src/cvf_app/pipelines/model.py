@@ -50,7 +50,9 @@ class BasicPattern(Wire, frozen=True, kw_only=True, tag_field="patternSetType", 
     replacement: str
 
 
-class QualifierPattern(Wire, frozen=True, kw_only=True, tag_field="patternSetType", tag="qualifier"):
+class QualifierPattern(
+    Wire, frozen=True, kw_only=True, tag_field="patternSetType", tag="qualifier"
+):
     """A pattern (RE2) whose every match gives a qualifier and a value."""
 
     pattern: str

@@ -12,7 +12,8 @@ from typing import Literal, NewType
 import msgspec
 
 from cvf_app.groups.model import Depth
-from cvf_app.ids import SourceId
+from cvf_app.ids import NetworkId, NodeId, SourceId
+from cvf_app.principal import UserId
 from cvf_app.sources.model import Capability
 from cvf_app.subject import Mutation
 from cvf_app.wire import Job, Wire
@@ -118,7 +119,7 @@ class EavFilter(Wire, frozen=True, kw_only=True):
 
 
 class SourcesFilter(Wire, frozen=True, kw_only=True):
-    """The sources asked; empty means all that the asker may know of. Unknown ids are passed over."""
+    """The sources asked; empty means all that the asker may know of; unknown ids are passed over."""
 
     sources: tuple[SourceId, ...] = ()
 
@@ -148,3 +149,90 @@ class RunRecordQuery(Job, frozen=True, kw_only=True, tag="runRecordQuery"):
     """Answer a stored query."""
 
     query_id: QueryId
+
+
+class ResultDetails(Wire, frozen=True, kw_only=True):
+    """The matching subjects: their ids alone under `list`, whole under `detailedList`.
+
+    They are kept as the JSON they already are. `truncated` says that there are more
+    than one answer carries.
+    """
+
+    subjects: tuple[msgspec.Raw, ...]
+    truncated: bool = False
+
+
+class SourceAnswer(Wire, frozen=True, kw_only=True):
+    """What one source answers (`query_response`); only `disclose` makes one."""
+
+    source_id: SourceId
+    source_name: str
+    source_owner: str = ""
+    owner_email: str = ""
+    exist: bool
+    record_count: int | None = None
+    result_details: ResultDetails | None = None
+    ignored_filters: tuple[str, ...]
+
+
+class QueryStatus(Enum):
+    """How far a query is; the last two are ends."""
+
+    WAITING = "waiting"
+    RUNNING = "running"
+    COMPLETE = "complete"
+    FAILED = "failed"
+
+    @property
+    def ended(self) -> bool:
+        """Say whether a query in this state gets no more answers."""
+        return self in (QueryStatus.COMPLETE, QueryStatus.FAILED)
+
+
+class MessageAttributes(Wire, frozen=True, kw_only=True):
+    """Where a data message belongs: the query's id, the network, the node and the user."""
+
+    message_id: QueryId
+    network_id: NetworkId
+    node_id: NodeId
+    data_type: Literal["recordQuery", "recordResponse"]
+    should_relay: bool
+    user_id: UserId
+
+
+class RecordDataQuery(Wire, frozen=True, kw_only=True, tag_field="messageType", tag="dataMessage"):
+    """A stored query (`record_data_query`); the timestamp is epoch seconds."""
+
+    message_attributes: MessageAttributes
+    message_data: RecordQuery
+    timestamp: int
+    status: QueryStatus
+
+
+class RecordDataResponse(Wire, frozen=True, kw_only=True, tag_field="messageType", tag="dataMessage"):
+    """The answers of one node's sources so far (`record_data_response`), in the order they came."""
+
+    message_attributes: MessageAttributes
+    message_data: tuple[SourceAnswer, ...]
+    timestamp: int
+
+
+class HistoryItem(Wire, frozen=True, kw_only=True):
+    """A query with its answers so far."""
+
+    query: RecordDataQuery
+    responses: tuple[RecordDataResponse, ...]
+    status: QueryStatus
+
+
+class Submitted(Wire, frozen=True, kw_only=True):
+    """What a query's sender gets at once; `queryID` is spelled as published."""
+
+    query_id: QueryId = msgspec.field(name="queryID")
+
+
+class Done(Wire, frozen=True, kw_only=True):
+    """The last event of a query."""
+
+    query_id: QueryId = msgspec.field(name="queryID")
+    status: QueryStatus

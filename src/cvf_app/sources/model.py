@@ -37,11 +37,11 @@ class Capability(Wire, frozen=True, kw_only=True):
 
 
 class EavIndex(Wire, frozen=True, kw_only=True):
-    """Attributes and values with their display names; `mappings` lists the values of each attribute."""
+    """Attributes and values with their display names, and the values of each attribute."""
 
-    attributes: dict[str, str] = {}
-    values: dict[str, str] = {}
-    mappings: dict[str, tuple[str, ...]] = {}
+    attributes: dict[str, str] = msgspec.field(default_factory=dict)
+    values: dict[str, str] = msgspec.field(default_factory=dict)
+    mappings: dict[str, tuple[str, ...]] = msgspec.field(default_factory=dict)
 
 
 class RecordIndex(Wire, frozen=True, kw_only=True):
@@ -81,7 +81,7 @@ Source = InternalSource
 
 
 class DataFile(Wire, frozen=True, kw_only=True):
-    """A file attached to a source; processed means that its subjects are in the answering generation."""
+    """A file of a source; processed: its subjects are in the answering generation."""
 
     data_file_id: DataFileId
     filename: str
@@ -119,5 +119,3 @@ class Reindex(Job, frozen=True, kw_only=True, tag="reindex"):
     """Build a new generation from the stored subjects."""
 
     source_id: SourceId
-
-

@@ -52,4 +52,4 @@ class Tokens(Heard, frozen=True, kw_only=True):
     access_token: str
     refresh_token: str = ""
     expires_in: int = 0
-    token_type: str = "Bearer"
+    token_type: str = "Bearer"  # noqa: S105 - the name of a scheme

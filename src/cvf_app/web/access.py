@@ -25,7 +25,7 @@ _WHO = "_cv3_who_may_call"
 
 
 def allow(*roles: Role) -> Callable[[Handler[P, R]], Handler[P, R]]:
-    """Let only people with one of these roles call the handler: 401 without a token, 403 without the role."""
+    """Let only these roles call the handler: 401 without a good token, 403 without the role."""
 
     def guard(handler: Handler[P, R]) -> Handler[P, R]:
         @wraps(handler)
@@ -72,9 +72,15 @@ def check_access(app: Quart) -> None:
     Raises:
         RuntimeError: names the handlers.
     """
-    silent = [name for name, view in app.view_functions.items() if name != "static" and not hasattr(view, _WHO)]
+    silent = [
+        name
+        for name, view in app.view_functions.items()
+        if name != "static" and not hasattr(view, _WHO)
+    ]
     if silent:
-        raise RuntimeError(f"These handlers do not say who may call them: {', '.join(sorted(silent))}")
+        raise RuntimeError(
+            f"These handlers do not say who may call them: {', '.join(sorted(silent))}"
+        )
 
 
 def who_may_call(view: Callable[..., Any]) -> frozenset[Role]:

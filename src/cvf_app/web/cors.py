@@ -8,7 +8,7 @@ from cvf_app.config import Cors, as_list
 
 
 def install(app: Quart, cors: Cors) -> None:
-    """Answer preflights and mark replies for the configured origins (Fetch standard, CORS protocol)."""
+    """Answer preflights and mark replies for the configured origins (Fetch standard)."""
     origins = frozenset(as_list(cors.allow_origin))
     methods = ", ".join(as_list(cors.allow_methods))
     headers = ", ".join(as_list(cors.allow_headers))
@@ -23,7 +23,9 @@ async def _preflight() -> Response | None:
     return None
 
 
-def _marker(origins: frozenset[str], methods: str, headers: str) -> Callable[[Response], Awaitable[Response]]:
+def _marker(
+    origins: frozenset[str], methods: str, headers: str
+) -> Callable[[Response], Awaitable[Response]]:
     async def mark(response: Response) -> Response:
         response.headers.add("Vary", "Origin")
         origin = request.headers.get("Origin", "")
@@ -32,7 +34,9 @@ def _marker(origins: frozenset[str], methods: str, headers: str) -> Callable[[Re
             response.headers["Access-Control-Allow-Credentials"] = "true"
             response.headers["Access-Control-Allow-Methods"] = methods
             response.headers["Access-Control-Allow-Headers"] = headers
-            response.headers["Access-Control-Expose-Headers"] = "Location, Preference-Applied, Retry-After"
+            response.headers["Access-Control-Expose-Headers"] = (
+                "Location, Preference-Applied, Retry-After"
+            )
         return response
 
     return mark

@@ -27,7 +27,14 @@ STATUS: dict[type[errors.CafeVariomeError], int] = {
     errors.Unavailable: 503,
     errors.StorageFull: 507,
 }
-_HTTP_CODES = {400: "invalid", 404: "notFound", 405: "methodNotAllowed", 408: "timedOut", 413: "tooLarge", 415: "invalid"}
+_HTTP_CODES = {
+    400: "invalid",
+    404: "notFound",
+    405: "methodNotAllowed",
+    408: "timedOut",
+    413: "tooLarge",
+    415: "invalid",
+}
 _HTTP_SENTENCES = {
     404: "There is nothing here.",
     405: "This address does not take that method.",
@@ -71,7 +78,10 @@ def _trace_id() -> str:
 
 async def _foreseen(fault: errors.CafeVariomeError) -> Response:
     status = status_of(fault)
-    response = reply(ErrorBody(error=fault.sentence, code=fault.code, trace_id=_trace_id(), path=fault.path), status)
+    response = reply(
+        ErrorBody(error=fault.sentence, code=fault.code, trace_id=_trace_id(), path=fault.path),
+        status,
+    )
     if status == 401:  # noqa: PLR2004 - RFC 6750, section 3
         response.headers["WWW-Authenticate"] = "Bearer"
     if status == 503:  # noqa: PLR2004 - RFC 9110, section 15.6.4
@@ -83,7 +93,10 @@ async def _foreseen(fault: errors.CafeVariomeError) -> Response:
 async def _http(fault: HTTPException) -> Response:
     status = fault.code or 500
     sentence = _HTTP_SENTENCES.get(status, "This request cannot be answered as it is.")
-    response = reply(ErrorBody(error=sentence, code=_HTTP_CODES.get(status, "error"), trace_id=_trace_id()), status)
+    response = reply(
+        ErrorBody(error=sentence, code=_HTTP_CODES.get(status, "error"), trace_id=_trace_id()),
+        status,
+    )
     for name, value in fault.get_headers():
         if name.lower() == "allow":
             response.headers["Allow"] = value
@@ -92,5 +105,9 @@ async def _http(fault: HTTPException) -> Response:
 
 async def _surprise(fault: Exception) -> Response:
     log.error("surprise", exc_info=fault)
-    body = ErrorBody(error="Something went wrong here; the log has the details.", code="error", trace_id=_trace_id())
+    body = ErrorBody(
+        error="Something went wrong here; the log has the details.",
+        code="error",
+        trace_id=_trace_id(),
+    )
     return reply(body, 500)

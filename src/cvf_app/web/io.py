@@ -46,6 +46,11 @@ def whole_number(name: str, default: int, least: int, most: int) -> int:
     text = request.args.get(name)
     if text is None:
         return default
-    if not text.isascii() or not text.isdigit() or len(text) > len(str(most)) or not least <= int(text) <= most:
+    if (
+        not text.isascii()
+        or not text.isdigit()
+        or len(text) > len(str(most))
+        or not least <= int(text) <= most
+    ):
         raise Invalid(f"{name} must be a whole number from {least} to {most}.", path=f"$.{name}")
     return int(text)

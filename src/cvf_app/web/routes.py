@@ -42,7 +42,7 @@ class ServiceHealth(Wire, frozen=True, kw_only=True):
 
 
 class Health(Wire, frozen=True, kw_only=True):
-    """Whether this process can do its work; `config` changes with any value of the configuration."""
+    """Whether this process can do its work; `config` changes with any configured value."""
 
     ready: bool
     mode: str
@@ -79,7 +79,14 @@ async def instance() -> Response:
     hours, minutes = divmod(int(minutes), 60)
     uptime = f"{hours % 100:02d}:{minutes:02d}:{rest:04.1f}"
     return reply(
-        Instance(name="Cafe Variome", owner="", owner_address="", owner_email="", status="OK", uptime=uptime)
+        Instance(
+            name="Cafe Variome",
+            owner="",
+            owner_address="",
+            owner_email="",
+            status="OK",
+            uptime=uptime,
+        )
     )
 
 
@@ -140,12 +147,14 @@ async def _begin() -> None:
 async def _count(response: Response) -> Response:
     route = request.url_rule.rule if request.url_rule else "none"
     metrics.requests.labels(route, request.method, str(response.status_code)).inc()
-    metrics.request_seconds.labels(route).observe(time.perf_counter() - g.get("begin", time.perf_counter()))
+    metrics.request_seconds.labels(route).observe(
+        time.perf_counter() - g.get("begin", time.perf_counter())
+    )
     return response
 
 
 def exporter(settings: Prometheus) -> Blueprint:
-    """Make the blueprint of the metrics on their configured path, behind their key if there is one."""
+    """Make the blueprint of the metrics on their configured path, behind their key if any."""
     blueprint = Blueprint("exporter", __name__)
 
     @blueprint.get(settings.path)
@@ -153,6 +162,8 @@ def exporter(settings: Prometheus) -> Blueprint:
     async def scrape() -> Response:
         if settings.key and not hmac.compare_digest(bearer().encode(), settings.key.encode()):
             raise Unauthenticated("The key of the metrics is wrong.")
-        return Response(metrics.exposition(), content_type="text/plain; version=0.0.4; charset=utf-8")
+        return Response(
+            metrics.exposition(), content_type="text/plain; version=0.0.4; charset=utf-8"
+        )
 
     return blueprint
