@@ -234,10 +234,13 @@ async def _end(child_process: asyncio.subprocess.Process) -> None:
         return
     waiting = asyncio.ensure_future(child_process.wait())
     _signal(child_process.pid, signal.SIGTERM)
-    await asyncio.wait({waiting}, timeout=GRACE_SECONDS)
-    if child_process.returncode is None:
-        _signal(child_process.pid, signal.SIGKILL)
-        await asyncio.wait({waiting})
+    try:
+        await asyncio.wait({waiting}, timeout=GRACE_SECONDS)
+    finally:
+        # Also when we are cancelled once more while we wait.
+        if child_process.returncode is None:
+            _signal(child_process.pid, signal.SIGKILL)
+    await waiting
 
 
 def _signal(group: int, number: signal.Signals) -> None:

@@ -2,23 +2,18 @@
 
 `KeyStore` is what Vault's KV2 and transit engines give, in our words: versioned secrets with
 check-and-set, named keys that encrypt, and one key pair per person. `FileKeyStore` serves it
-without a server. Its promises: every record is AES-256-GCM under the master key, bound to its
-kind and name, so that files cannot be swapped; a write is whole or not there after a crash;
-files and folders that others may read are refused; several processes may share one folder.
+without a server, in the encrypted files of `sealed.py`; several processes may share one folder.
 """
 
 import asyncio
 import base64
 import binascii
-import fcntl
 import hashlib
 import hmac as hmaclib
 import os
 import secrets
-import stat
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol, Self, TypeVar
@@ -28,17 +23,15 @@ from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import rsa
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 
-from cvf_app.errors import Conflict, NotFound, StorageFull, Unavailable
+from cvf_app.backends.sealed import SealedFolder
+from cvf_app.errors import Conflict, NotFound, Unavailable
 from cvf_app.wire import Wire, decode, encode
 
 T = TypeVar("T")
 
-_MAGIC = b"CVK1"
-_HEADER = len(_MAGIC) + 4 + 12
 _KEY_BYTES = 32
 _VERSIONS_KEPT = 10
 _USER_KEY_BITS = 4096
-_FULL = (28, 122)  # ENOSPC, EDQUOT
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -127,12 +120,10 @@ class _UserKey(Wire, frozen=True, kw_only=True):
 
 
 class FileKeyStore:
-    """A key store in a folder: `master.key` beside `records/`, one encrypted file a record."""
+    """A key store in a private folder of encrypted files."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: SealedFolder) -> None:
         self._folder = folder
-        self._records = folder / "records"
-        self._master = folder / "master.key"
         self._named: dict[str, _NamedKey] = {}
         self._files = ThreadPoolExecutor(2, thread_name_prefix="keystore")
         # An RSA key takes a second of one core; reads must not wait behind it.
@@ -140,26 +131,12 @@ class FileKeyStore:
 
     @classmethod
     def open(cls, folder: Path, *, create: bool = False) -> Self:
-        """Open a key store; with `create`, a new one is made in an empty or missing folder.
+        """Open a key store; with `create`, a new one is made where the folder is missing or empty.
 
         Raises:
             Unavailable: there is none, others may read it, or its master key is missing.
         """
-        store = cls(folder)
-        if create:
-            _make_folder(folder)
-            _make_folder(store._records)
-            with store._locked():
-                if not store._master.exists() and not any(store._records.iterdir()):
-                    _write(store._master, _master_text({1: secrets.token_bytes(_KEY_BYTES)}))
-        _check_private(folder, "folder")
-        _check_private(store._records, "folder")
-        with store._locked():
-            for left_over in folder.rglob("*.tmp"):
-                left_over.unlink()
-            if len(store._master_keys()) > 1:
-                store._finish_master_rotation()
-        return store
+        return cls(SealedFolder(folder, create=create))
 
     async def close(self) -> None:
         """Let go of the threads; unfinished key generation is not waited for."""
@@ -190,7 +167,7 @@ class FileKeyStore:
         fields = dict(data)
 
         def write() -> int:
-            with self._locked():
+            with self._folder.locked():
                 old = self._load("secret", path, _SecretRecord)
                 present = 0 if old is None else old.current
                 if check_and_set is not None and check_and_set != present:
@@ -206,7 +183,7 @@ class FileKeyStore:
 
     async def delete_secret(self, path: str) -> None:
         """Destroy all versions of a secret; one that is not there is fine."""
-        await self._on_files(lambda: self._drop("secret", path))
+        await self._on_files(lambda: self._folder.drop(_record("secret", path)))
 
     async def encrypt(self, key: str, plaintext: bytes, context: bytes = b"") -> str:
         """Encrypt under the newest version of a named key: `cv1:<version>:<base64>`."""
@@ -228,9 +205,9 @@ class FileKeyStore:
         if number not in named.versions:
             # Another process may have rotated the key since we read it.
             named = await self._named_key(key, fresh=True)
+        if mark != "cv1" or number not in named.versions:
+            raise Unavailable("A stored value names a key version that there is not.")
         try:
-            if mark != "cv1" or number not in named.versions:
-                raise ValueError("no such version")
             raw = base64.b64decode(text, validate=True)
             bound = _bound(key, int(number), context)
             return AESGCM(named.versions[number]).decrypt(raw[:12], raw[12:], bound)
@@ -246,7 +223,7 @@ class FileKeyStore:
         """Give a named key a new version and return its number; older texts still open."""
 
         def rotate() -> _NamedKey:
-            with self._locked():
+            with self._folder.locked():
                 old = self._load("key", key, _NamedKey) or _new_named_key()
                 number = old.current + 1
                 versions = {**old.versions, str(number): secrets.token_bytes(_KEY_BYTES)}
@@ -258,20 +235,8 @@ class FileKeyStore:
         return self._named[key].current
 
     async def rotate_master(self) -> None:
-        """Make a new master key and wrap every record under it.
-
-        The new key stands beside the old one until the last record is wrapped; `open`
-        finishes a rotation that was cut off.
-        """
-
-        def rotate() -> None:
-            with self._locked():
-                keys = self._master_keys()
-                keys[max(keys) + 1] = secrets.token_bytes(_KEY_BYTES)
-                _write(self._master, _master_text(keys))
-                self._finish_master_rotation()
-
-        await self._on_files(rotate)
+        """Make a new master key and wrap every record under it."""
+        await self._on_files(self._folder.rotate_master)
 
     async def create_user_key(self, user_id: str) -> None:
         """Make a person's RSA key pair; one that is there is kept."""
@@ -281,19 +246,19 @@ class FileKeyStore:
         made = await loop.run_in_executor(self._makers, _new_user_key)
 
         def keep() -> None:
-            with self._locked():
-                if not self._file("user", user_id).exists():
+            with self._folder.locked():
+                if not self._folder.has(_record("user", user_id)):
                     self._keep("user", user_id, made)
 
         await self._on_files(keep)
 
     async def has_user_key(self, user_id: str) -> bool:
         """Say whether a person has a key pair."""
-        return await self._on_files(self._file("user", user_id).exists)
+        return await self._on_files(lambda: self._folder.has(_record("user", user_id)))
 
     async def delete_user_key(self, user_id: str) -> None:
         """Destroy a person's key pair; what was encrypted for it is lost."""
-        await self._on_files(lambda: self._drop("user", user_id))
+        await self._on_files(lambda: self._folder.drop(_record("user", user_id)))
 
     async def public_key(self, user_id: str) -> bytes:
         """Return a person's public key as PEM.
@@ -312,7 +277,7 @@ class FileKeyStore:
         return self._named[name]
 
     def _load_or_make(self, name: str) -> _NamedKey:
-        with self._locked():
+        with self._folder.locked():
             named = self._load("key", name, _NamedKey)
             if named is None:
                 named = _new_named_key()
@@ -322,70 +287,17 @@ class FileKeyStore:
     async def _on_files(self, work: Callable[[], T]) -> T:
         return await asyncio.get_running_loop().run_in_executor(self._files, work)
 
-    def _file(self, kind: str, name: str) -> Path:
-        # A digest, so that no name can leave the folder or meet another in letter case.
-        digest = hashlib.sha256(f"{kind}\0{name}".encode()).hexdigest()
-        return self._records / f"{kind}-{digest}"
-
     def _load(self, kind: str, name: str, shape: type[T]) -> T | None:
-        file = self._file(kind, name)
-        for _ in range(2):
-            # The master key is read first; a rotation may fall between the two reads.
-            keys = self._master_keys()
-            try:
-                sealed = _read(file)
-            except FileNotFoundError:
-                return None
-            if _master_version(sealed) in keys:
-                return decode(_unwrap(sealed, keys, file.name), shape)
-        raise Unavailable("A record of the key store is wrapped under a master key that is gone.")
+        content = self._folder.load(_record(kind, name))
+        return None if content is None else decode(content, shape)
 
     def _keep(self, kind: str, name: str, record: Wire) -> None:
-        file = self._file(kind, name)
-        _write(file, _wrap(encode(record), self._master_keys(), file.name))
+        self._folder.keep(_record(kind, name), encode(record))
 
-    def _drop(self, kind: str, name: str) -> None:
-        with self._locked():
-            self._file(kind, name).unlink(missing_ok=True)
-            _sync_folder(self._records)
 
-    def _master_keys(self) -> dict[int, bytes]:
-        try:
-            lines = _read(self._master).decode().split("\n")
-            pairs = [line.split(" ") for line in lines if line]
-            keys = {int(number): base64.b64decode(text, validate=True) for number, text in pairs}
-        except FileNotFoundError as fault:
-            raise Unavailable(f"The key store at {self._folder} has no master key.") from fault
-        except ValueError as fault:
-            raise Unavailable(f"The master key at {self._master} cannot be read.") from fault
-        if not keys or any(len(key) != _KEY_BYTES for key in keys.values()):
-            raise Unavailable(f"The master key at {self._master} is not whole.")
-        return keys
-
-    def _finish_master_rotation(self) -> None:
-        keys = self._master_keys()
-        newest = max(keys)
-        for file in sorted(self._records.iterdir()):
-            sealed = _read(file)
-            if _master_version(sealed) != newest:
-                _write(file, _wrap(_unwrap(sealed, keys, file.name), keys, file.name))
-        _write(self._master, _master_text({newest: keys[newest]}))
-
-    @contextmanager
-    def _locked(self) -> Iterator[None]:
-        """Keep other threads and processes from writing; the lock dies with its holder."""
-        flags = os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC
-        try:
-            handle = os.open(self._folder / "lock", flags, 0o600)
-        except OSError as fault:
-            raise Unavailable(
-                f"There is no key store that we can use at {self._folder}."
-            ) from fault
-        try:
-            fcntl.flock(handle, fcntl.LOCK_EX)
-            yield
-        finally:
-            os.close(handle)
+def _record(kind: str, name: str) -> str:
+    # A digest, so that no name can leave the folder or meet another in letter case.
+    return f"{kind}-{hashlib.sha256(f'{kind}/{name}'.encode()).hexdigest()}"
 
 
 def _new_named_key() -> _NamedKey:
@@ -412,83 +324,3 @@ def _new_user_key() -> _UserKey:
 
 def _bound(key: str, version: int, context: bytes) -> bytes:
     return b"\0".join((b"cv1", key.encode(), str(version).encode(), context))
-
-
-def _master_text(keys: Mapping[int, bytes]) -> bytes:
-    lines = [f"{number} {base64.b64encode(key).decode()}\n" for number, key in keys.items()]
-    return "".join(lines).encode()
-
-
-def _wrap(plaintext: bytes, keys: Mapping[int, bytes], name: str) -> bytes:
-    newest = max(keys)
-    header = _MAGIC + newest.to_bytes(4, "big")
-    nonce = os.urandom(12)
-    return header + nonce + AESGCM(keys[newest]).encrypt(nonce, plaintext, header + name.encode())
-
-
-def _master_version(sealed: bytes) -> int:
-    if not sealed.startswith(_MAGIC) or len(sealed) < _HEADER:
-        raise Unavailable("A record of the key store is not whole.")
-    return int.from_bytes(sealed[4:8], "big")
-
-
-def _unwrap(sealed: bytes, keys: Mapping[int, bytes], name: str) -> bytes:
-    version = _master_version(sealed)
-    try:
-        bound = sealed[:8] + name.encode()
-        return AESGCM(keys[version]).decrypt(sealed[8:_HEADER], sealed[_HEADER:], bound)
-    except (KeyError, InvalidTag) as fault:
-        raise Unavailable("A record of the key store was changed from outside.") from fault
-
-
-def _make_folder(folder: Path) -> None:
-    folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-
-
-def _check_private(place: Path, what: str) -> None:
-    try:
-        found = place.lstat()
-    except FileNotFoundError as fault:
-        raise Unavailable(f"There is no key store at {place}.") from fault
-    _check_mode(found, place, what)
-
-
-def _check_mode(found: os.stat_result, place: Path, what: str) -> None:
-    if found.st_mode & 0o077 or found.st_uid != os.geteuid() or stat.S_ISLNK(found.st_mode):
-        raise Unavailable(
-            f"The key store's {what} {place} may be read by others; "
-            f"it must be its user's own, without rights for group and others."
-        )
-
-
-def _read(file: Path) -> bytes:
-    handle = os.open(file, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC)
-    with os.fdopen(handle, "rb") as stream:
-        _check_mode(os.fstat(stream.fileno()), file, "file")
-        return stream.read()
-
-
-def _write(file: Path, content: bytes) -> None:
-    """Put the content beside the file, make it durable, then let it take the file's place."""
-    draft = file.with_name(f"{file.name}.{secrets.token_hex(4)}.tmp")
-    try:
-        handle = os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
-        with os.fdopen(handle, "wb") as stream:
-            stream.write(content)
-            stream.flush()
-            os.fsync(stream.fileno())
-        draft.replace(file)
-        _sync_folder(file.parent)
-    except OSError as fault:
-        draft.unlink(missing_ok=True)
-        if fault.errno in _FULL:
-            raise StorageFull("There is no room left to keep a key.") from fault
-        raise Unavailable("The key store's folder cannot be written to.") from fault
-
-
-def _sync_folder(folder: Path) -> None:
-    handle = os.open(folder, os.O_RDONLY | os.O_CLOEXEC)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)

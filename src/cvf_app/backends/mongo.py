@@ -34,8 +34,8 @@ from pymongo.errors import (  # noqa: E402
     DocumentTooLarge,
     DuplicateKeyError,
     ExecutionTimeout,
+    InvalidOperation,
     OperationFailure,
-    PyMongoError,
     WaitQueueTimeoutError,
 )
 
@@ -86,13 +86,17 @@ class Collection:
                 await self._motor.insert_many(many)
         return len(many)
 
-    async def replace(self, where: Filter, document: Mapping[str, Any], *, upsert: bool = False) -> bool:
+    async def replace(
+        self, where: Filter, document: Mapping[str, Any], *, upsert: bool = False
+    ) -> bool:
         """Put a document in place of the one that matches; say whether one was there."""
         with _edge():
             done = await self._motor.replace_one(where, dict(document), upsert=upsert)
             return bool(done.matched_count)
 
-    async def find_one(self, where: Filter, fields: Mapping[str, Any] | None = None) -> Document | None:
+    async def find_one(
+        self, where: Filter, fields: Mapping[str, Any] | None = None
+    ) -> Document | None:
         """Return the document that matches, or nothing."""
         with _edge():
             return await self._motor.find_one(where, fields)
@@ -114,7 +118,12 @@ class Collection:
             return await cursor.to_list(limit or None)
 
     async def stream(
-        self, where: Filter, *, sort: Sort = (), fields: Mapping[str, Any] | None = None, batch: int = 100
+        self,
+        where: Filter,
+        *,
+        sort: Sort = (),
+        fields: Mapping[str, Any] | None = None,
+        batch: int = 100,
     ) -> AsyncIterator[Document]:
         """Yield the documents that match, a batch at a time, for more than fits in memory."""
         with _edge():
@@ -124,7 +133,9 @@ class Collection:
             async for document in cursor:
                 yield document
 
-    async def update_one(self, where: Filter, change: Mapping[str, Any], *, upsert: bool = False) -> int:
+    async def update_one(
+        self, where: Filter, change: Mapping[str, Any], *, upsert: bool = False
+    ) -> int:
         """Change the document that matches and return how many were changed: 0 or 1.
 
         An inserted document counts as changed. 0 means that none matched, or that it held the
@@ -197,7 +208,9 @@ class Mongo:
                 appname="cafe-variome",
             )
         except (ConfigurationError, ValueError) as fault:
-            raise Unavailable("The address of the database is not one that MongoDB knows.") from fault
+            raise Unavailable(
+                "The address of the database is not one that MongoDB knows."
+            ) from fault
         return cls(client, database)
 
     def collection(self, name: str) -> Collection:
@@ -234,7 +247,9 @@ class Mongo:
         self._client.close()
 
 
-def mongo_uri(host: str, port: int, *, user: str = "", password: str = "", database: str = "") -> str:
+def mongo_uri(
+    host: str, port: int, *, user: str = "", password: str = "", database: str = ""
+) -> str:
     """Write the address of a server; users are those of the database itself."""
     who = f"{quote(user, safe='')}:{quote(password, safe='')}@" if user else ""
     where = f"[{host}]" if ":" in host and not host.startswith("[") else host
@@ -258,9 +273,7 @@ def _edge() -> Iterator[None]:
         if known is None:
             raise
         raise known from fault
-    except PyMongoError as fault:
-        if "_id" in str(fault) or "closed" not in str(fault):
-            raise
+    except InvalidOperation as fault:
         raise Unavailable("The database is shut.") from fault
 
 

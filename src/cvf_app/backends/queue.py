@@ -26,7 +26,9 @@ def _dumps(value: object) -> bytes:
 
 
 def _json_codec() -> ModuleType:
-    codec = ModuleType("cloudpickle", "JSON under the name that pydocket imports; see backends/queue.py.")
+    codec = ModuleType(
+        "cloudpickle", "JSON under the name that pydocket imports; see backends/queue.py."
+    )
     codec.dumps = _dumps  # type: ignore[attr-defined]
     codec.loads = json.loads  # type: ignore[attr-defined]
     return codec
@@ -74,7 +76,9 @@ class Queue:
 
         while True:
             try:
-                async with Docket(self._name, self._url, execution_ttl=timedelta(minutes=1)) as docket:
+                async with Docket(
+                    self._name, self._url, execution_ttl=timedelta(minutes=1)
+                ) as docket:
                     docket.register(ring)
                     async with Worker(
                         docket,

@@ -2,13 +2,14 @@
 
 from typing import NewType
 
+from cvf_app.principal import UserId
 from cvf_app.wire import Wire
 
 FileId = NewType("FileId", str)
 
 
 class StoredFile(Wire, frozen=True, kw_only=True):
-    """A complete file, kept under its SHA-256 (hex); sizes are bytes, times epoch seconds."""
+    """A complete file in the place, named there by its SHA-256 (hex); sizes are bytes, times epoch seconds."""
 
     file_id: FileId
     name: str
@@ -16,3 +17,31 @@ class StoredFile(Wire, frozen=True, kw_only=True):
     sha256: str
     user_id: str
     uploaded_at: int
+
+
+class UploadGrant(Wire, frozen=True, kw_only=True):
+    """What an upload token allows: one person may send files for one scope until it expires."""
+
+    user_id: UserId
+    scope: str
+    issued_at: int
+    expires_at: int
+
+
+class ChunkLabel(Wire, frozen=True, kw_only=True):
+    """Which piece of which upload a chunk is, in the fields that resumable.js sends."""
+
+    identifier: str
+    number: int
+    total: int
+    filename: str
+
+
+class UploadState(Wire, frozen=True, kw_only=True):
+    """What has arrived of an upload; `chunk_size` is what we like to be sent, in bytes."""
+
+    resumable_identifier: str
+    chunks: tuple[int, ...]
+    chunk_size: int
+    largest_chunk: int
+    complete: bool

@@ -1,6 +1,6 @@
 """Local users: who they are at the identity provider, and what they may do here."""
 
-from typing import Annotated
+from typing import Annotated, Self
 
 import msgspec
 
@@ -9,12 +9,14 @@ from cvf_app.wire import Heard, Wire
 
 Username = Annotated[str, msgspec.Meta(pattern="^[A-Za-z0-9][A-Za-z0-9._@-]{0,127}$")]
 
+Email = Annotated[str, msgspec.Meta(pattern=r"^[^@\s]+@[^@\s]+$", max_length=254)]
+
 
 class NewUser(Wire, frozen=True, kw_only=True):
     """A person to be given an account at the provider, a local user and a key."""
 
     username: Username
-    email: str
+    email: Email
     first_name: str = ""
     last_name: str = ""
     affiliation: str = ""
@@ -36,7 +38,31 @@ class User(Wire, frozen=True, kw_only=True):
     budget: int
 
 
-class TokenRequest(Heard, frozen=True, kw_only=True):
+class RegisteredUser(User, frozen=True, kw_only=True):
+    """A new local user; `initialPassword` is there if we made the account, and is told once."""
+
+    initial_password: str | None = None
+
+    @classmethod
+    def of(cls, user: User, password: str | None) -> Self:
+        """Put a user and the first password together."""
+        return cls(**msgspec.structs.asdict(user), initial_password=password)
+
+
+class LoginInfo(Wire, frozen=True, kw_only=True):
+    """Where people log in: the three published fields, and what any OpenID client needs."""
+
+    url: str
+    realm: str
+    # Published with an underscore.
+    client_id: str = msgspec.field(name="client_id")
+    issuer: str
+    authorization_endpoint: str
+    device_authorization_endpoint: str | None = None
+    end_session_endpoint: str | None = None
+
+
+class TokenRequest(Heard, frozen=True, kw_only=True, rename=None):
     """What a client sends to exchange a code (with its PKCE verifier) or a refresh token."""
 
     grant_type: str
@@ -46,7 +72,7 @@ class TokenRequest(Heard, frozen=True, kw_only=True):
     refresh_token: str = ""
 
 
-class Tokens(Heard, frozen=True, kw_only=True):
+class Tokens(Heard, frozen=True, kw_only=True, rename=None, omit_defaults=False):
     """A pair of tokens; lifetimes are seconds."""
 
     access_token: str

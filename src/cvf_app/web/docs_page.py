@@ -23,7 +23,9 @@ PAGE = """<!doctype html>
 </head>
 <body>
 <main id="page"></main>
-<noscript>This page needs JavaScript. The description itself is at /openapi/openapi-all.json.</noscript>
+<noscript>
+This page needs JavaScript. The description itself is at /openapi/openapi-all.json.
+</noscript>
 <script src="/docs/swagger-ui-bundle.js"></script>
 <script src="/docs/start.js"></script>
 </body>
@@ -33,8 +35,8 @@ PAGE = """<!doctype html>
 # The provider's address stands in /config/keycloak; Swagger UI sends forms to the token
 # address, which takes JSON; a nonce is made for every page.
 START = """'use strict';
-const random = () =>
-  Array.from(crypto.getRandomValues(new Uint8Array(16)), (byte) => byte.toString(16).padStart(2, '0')).join('');
+const hex = (byte) => byte.toString(16).padStart(2, '0');
+const random = () => Array.from(crypto.getRandomValues(new Uint8Array(16)), hex).join('');
 const fetchJson = async (address) => {
   const response = await fetch(address);
   if (!response.ok) throw new Error(address + ' answered ' + response.status);
@@ -56,7 +58,8 @@ const start = async () => {
     validatorUrl: null,
     oauth2RedirectUrl: new URL('/docs/oauth2-redirect.html', location.href).href,
     requestInterceptor: (request) => {
-      if (request.url === flow.tokenUrl && typeof request.body === 'string' && !request.body.startsWith('{')) {
+      const isForm = typeof request.body === 'string' && !request.body.startsWith('{');
+      if (request.url === flow.tokenUrl && isForm) {
         request.body = JSON.stringify(Object.fromEntries(new URLSearchParams(request.body)));
         request.headers['Content-Type'] = 'application/json';
         delete request.headers.Authorization;
@@ -74,6 +77,7 @@ const start = async () => {
   }
 };
 start().catch((fault) => {
-  document.getElementById('page').textContent = 'The description could not be shown: ' + fault.message;
+  const page = document.getElementById('page');
+  page.textContent = 'The description could not be shown: ' + fault.message;
 });
 """

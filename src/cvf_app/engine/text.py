@@ -1,0 +1,80 @@
+"""Matching a person's regular expression against many distinct texts, in linear time, by RE2.
+
+Texts are matched joined by line feeds, in one pass, as if each were alone: `never_nl`
+keeps a match within its line, `(?m)` lets `^` and `$` stand at its ends. Where an
+expression could tell the difference, and for texts that hold a line feed, each text
+is matched by itself.
+"""
+
+import re
+from functools import lru_cache
+from typing import Any
+
+import numpy as np
+import re2
+
+from cvf_app.errors import Invalid
+
+PATTERN_LENGTH = 1000
+_MEMORY = 8 << 20
+# Ends of the whole text, a byte at a time, quoting to the end, and flags switched off.
+_TELLS_LINES = re.compile(r"\\[AzZCQ]|\(\?[a-zA-Z]*-")
+
+
+@lru_cache(maxsize=64)
+def _compiled(pattern: bytes, *, within_lines: bool) -> Any:  # noqa: ANN401 - re2 has no types
+    options = re2.Options()
+    options.max_mem = _MEMORY
+    options.log_errors = False
+    options.never_capture = True
+    options.never_nl = within_lines
+    return re2.compile(pattern, options)
+
+
+def check(pattern: str, path: str) -> None:
+    """See that RE2 takes an expression.
+
+    Raises:
+        Invalid: it is too long, wrong, or asks for what RE2 cannot do.
+    """
+    if len(pattern) > PATTERN_LENGTH:
+        raise Invalid(
+            f"A regular expression may have at most {PATTERN_LENGTH} characters.", path=path
+        )
+    try:
+        _compiled(pattern.encode(), within_lines=False)
+    except re2.error as fault:
+        why = fault.args[0] if fault.args else ""
+        why = why.decode(errors="replace") if isinstance(why, bytes) else str(why)
+        raise Invalid(
+            f"This regular expression cannot be used ({why}). Look-around and back-references "
+            "are not supported.",
+            path=path,
+        ) from fault
+
+
+def matching(pattern: str, texts: list[bytes]) -> list[int]:
+    """Return the numbers of the texts in which the expression matches somewhere."""
+    alone = _compiled(pattern.encode(), within_lines=False)
+    if _TELLS_LINES.search(pattern):
+        return [at for at, text in enumerate(texts) if alone.search(text)]
+    odd = [at for at, text in enumerate(texts) if b"\n" in text]
+    if odd:
+        skipped = set(odd)
+        plain = [at for at in range(len(texts)) if at not in skipped]
+        found = [plain[at] for at in _in_lines(pattern, [texts[at] for at in plain])]
+        return sorted(found + [at for at in odd if alone.search(texts[at])])
+    return _in_lines(pattern, texts)
+
+
+def _in_lines(pattern: str, texts: list[bytes]) -> list[int]:
+    if not texts:
+        return []
+    # `.*` takes the rest of the line, so that a line is found once.
+    expression = _compiled(b"(?m)(?:" + pattern.encode() + b").*", within_lines=True)
+    joined = b"\n".join(texts) + b"\n"
+    starts = [match.start() for match in expression.finditer(joined)]
+    ends = np.cumsum(np.fromiter((len(text) + 1 for text in texts), np.int64, len(texts)))
+    lines = np.unique(np.searchsorted(ends, np.array(starts, np.int64), side="right"))
+    # An expression that matches nothing also matches behind the last line.
+    return [int(line) for line in lines if line < len(texts)]

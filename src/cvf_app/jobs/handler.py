@@ -1,0 +1,54 @@
+"""What a feature gives the rail: for each kind of job, a way to do it and a way to undo it."""
+
+from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+from cvf_app.wire import Job
+
+
+class Steps(Protocol):
+    """What a running handler has of its job."""
+
+    @property
+    def attempt(self) -> int:
+        """The number of this attempt, from 1."""
+        ...
+
+    async def report(self, stage: str, fraction: float) -> None:
+        """Say what is being done and how far the whole job is, from 0 to 1; call as often as you like.
+
+        A new stage becomes an entry of the status list; in between only the newest is kept, at
+        most twice a second. When the job is cancelled the handler gets `CancelledError` at any
+        of its awaits.
+        """
+        ...
+
+
+@dataclass(frozen=True)
+class Handler:
+    """How one kind of job is done and undone.
+
+    A job runs at least once: after a crash `run` is called again from the beginning, so it must
+    come to the same end. `undo` is called after an error, a cancel or the last lost attempt,
+    when `run` was begun at least once; it removes what an unfinished run leaves behind, may be
+    called twice, and must not touch what a finished run has made valid.
+    """
+
+    run: Callable[[Any, Steps], Awaitable[dict[str, Any] | None]]
+    undo: Callable[[Any], Awaitable[None]] | None = None
+
+
+Handlers = Mapping[type[Job], Handler]
+
+
+def task_of(kind: type[Job]) -> str:
+    """Return the name of a kind of job, which is its tag.
+
+    Raises:
+        TypeError: the kind has no tag of its own.
+    """
+    tag = kind.__struct_config__.tag
+    if not isinstance(tag, str):
+        raise TypeError(f"{kind.__name__} has no text as its tag")
+    return tag

@@ -1,0 +1,213 @@
+"""Job documents in MongoDB: the truth of which the queue only tells.
+
+A document is a `JobDocument` (the id as `_id`) and, beside it, what only the rail knows:
+`exclusive` (the caller's key while the job is not ended, else the job's own id: always there and
+unique, so that the database refuses a second job of one key), `queuedAt`, `notBefore`, `leaseUntil`
+(seconds with fractions), `lease` (who runs it; changes with every claim), `begun` (a handler may have left traces) and `ending` (how it
+will end once undone). Every change is one `update_one` with what must still be true in its filter.
+"""
+
+from collections.abc import Collection
+from dataclasses import dataclass
+from typing import Any
+
+from cvf_app.backends import mongo
+from cvf_app.backends.mongo import Document, Index
+from cvf_app.jobs.model import JobDocument, JobId, JobState, StatusEntry
+from cvf_app.principal import UserId
+from cvf_app.wire import convert, plain
+
+COLLECTION = "jobs"
+INDICES = (
+    Index((("exclusive", 1),), unique=True),
+    Index((("state", 1),)),
+    Index((("userId", 1),)),
+    Index((("queuedAt", 1),)),
+)
+MOST_ENTRIES = 500
+_OURS = ("_id", "exclusive", "queuedAt", "notBefore", "leaseUntil", "lease", "begun", "ending")
+
+
+@dataclass(frozen=True)
+class KeptJob:
+    """A job with what only the rail knows of it."""
+
+    document: JobDocument
+    lease: str | None
+    lease_until: float
+    not_before: float
+    ending: StatusEntry | None
+
+
+class JobStore:
+    """The collection of job documents."""
+
+    def __init__(self, collection: mongo.Collection) -> None:
+        """Keep jobs in this collection."""
+        self._jobs = collection
+
+    async def prepare(self) -> None:
+        """Make the indices; when the database is new."""
+        await self._jobs.create_indices(INDICES)
+
+    async def add(self, job: JobDocument, *, key: str | None, at: float) -> None:
+        """Keep a new job.
+
+        Raises:
+            Conflict: a job with this key has not ended.
+        """
+        ours: Document = {"queuedAt": at, "notBefore": at, "leaseUntil": 0.0, "lease": None}
+        ours |= {"begun": False, "ending": None}
+        written = _written(job)
+        await self._jobs.insert({**written, **ours, "exclusive": _exclusive(key, job.job_id)})
+
+    async def get(self, job_id: JobId) -> KeptJob | None:
+        """Return a job, or nothing."""
+        found = await self._jobs.find_one({"_id": job_id})
+        return None if found is None else _read(found)
+
+    async def of_key(self, key: str) -> JobDocument | None:
+        """Return the job of this key that has not ended, or nothing."""
+        found = await self._jobs.find_one({"exclusive": f"key/{key}"})
+        return None if found is None else _read(found).document
+
+    async def page(self, user_id: UserId | None, limit: int, skip: int) -> tuple[JobDocument, ...]:
+        """Return the newest jobs first, of one user or of everybody."""
+        where = {} if user_id is None else {"userId": user_id}
+        found = await self._jobs.find(where, sort=[("queuedAt", -1)], limit=limit, skip=skip)
+        return tuple(_read(each).document for each in found)
+
+    async def due(self, tasks: Collection[str], now: float, limit: int) -> tuple[JobId, ...]:
+        """Return jobs that somebody should run now: those whose lease ran out, then waiting ones."""
+        kinds = {"task": {"$in": sorted(tasks)}}
+        waiting = {"state": JobState.WAITING.value, "notBefore": {"$lte": now}, **kinds}
+        lapsed = {"state": JobState.RUNNING.value, "leaseUntil": {"$lt": now}, **kinds}
+        fields = {"_id": 1}
+        order = [("queuedAt", 1)]
+        found = [
+            *await self._jobs.find(lapsed, sort=order, limit=limit, fields=fields),
+            *await self._jobs.find(waiting, sort=order, limit=limit, fields=fields),
+        ]
+        return tuple(JobId(each["_id"]) for each in found[:limit])
+
+    async def claim(
+        self, seen: KeptJob, *, lease: str, until: float, attempts: int, entry: StatusEntry
+    ) -> bool:
+        """Take a job that is still as it was seen, and say whether it is ours now."""
+        as_seen = {
+            "_id": seen.document.job_id,
+            "state": seen.document.state.value,
+            "lease": seen.lease,
+            "leaseUntil": seen.lease_until,
+            "attempts": seen.document.attempts,
+        }
+        taken = {
+            "state": JobState.RUNNING.value,
+            "lease": lease,
+            "begun": True,
+            "leaseUntil": until,
+            "attempts": attempts,
+            "stage": entry.stage,
+            "progress": entry.progress,
+        }
+        return bool(await self._jobs.update_one(as_seen, {"$set": taken, **_pushed(entry)}))
+
+    async def renew(self, job_id: JobId, lease: str, until: float, *, heed_cancel: bool) -> bool:
+        """Prolong a lease; False when it is lost or, if that is heeded, a cancel was asked for."""
+        where: Document = {"_id": job_id, "lease": lease}
+        if heed_cancel:
+            where["cancelRequested"] = False
+        return bool(await self._jobs.update_one(where, {"$set": {"leaseUntil": until}}))
+
+    async def progress(
+        self, job_id: JobId, lease: str, stage: str, fraction: float, entry: StatusEntry | None
+    ) -> bool:
+        """Write how far a job is, with an entry in its list if one is given; False when the lease is lost."""
+        change: Document = {"$set": {"stage": stage, "progress": fraction}}
+        if entry is not None:
+            change |= _pushed(entry)
+        return await self._matched(job_id, lease, change)
+
+    async def set_ending(self, job_id: JobId, lease: str, ending: StatusEntry) -> bool:
+        """Write down how a job will end, before it is undone; False when the lease is lost."""
+        return await self._matched(job_id, lease, {"$set": {"ending": plain(ending)}})
+
+    async def end(
+        self, job_id: JobId, lease: str | None, entry: StatusEntry, result: dict[str, Any] | None
+    ) -> bool:
+        """End a job that is ours (or, without a lease, one that never began); False when it is not."""
+        last: Document = {
+            "state": entry.state.value,
+            "stage": entry.stage,
+            "progress": entry.progress,
+            "endedAt": entry.timestamp,
+            "result": result,
+            "lease": None,
+            "ending": None,
+            "exclusive": _exclusive(None, job_id),
+        }
+        where: Document = {"_id": job_id, "lease": lease, "state": JobState.RUNNING.value}
+        if lease is None:
+            where |= {"state": JobState.WAITING.value, "begun": False}
+            last["cancelRequested"] = True
+        return bool(await self._jobs.update_one(where, {"$set": last, **_pushed(entry)}))
+
+    async def hand_back(
+        self, job_id: JobId, lease: str, attempts: int, not_before: float, entry: StatusEntry
+    ) -> bool:
+        """Make a job of ours wait again, not to be begun before a moment; False when it is not ours."""
+        waiting = {
+            "state": JobState.WAITING.value,
+            "lease": None,
+            "attempts": attempts,
+            "notBefore": not_before,
+            "stage": entry.stage,
+        }
+        where = {"_id": job_id, "lease": lease, "state": JobState.RUNNING.value}
+        return bool(await self._jobs.update_one(where, {"$set": waiting, **_pushed(entry)}))
+
+    async def ask_cancel(self, job_id: JobId) -> bool:
+        """Ask whoever runs a job to stop it, at once if it waits; False when it has ended."""
+        open_states = [JobState.WAITING.value, JobState.RUNNING.value]
+        where = {"_id": job_id, "state": {"$in": open_states}, "cancelRequested": False}
+        change = {"$set": {"cancelRequested": True, "notBefore": 0.0}}
+        return bool(await self._jobs.update_one(where, change))
+
+    async def _matched(self, job_id: JobId, lease: str, change: Document) -> bool:
+        # A change that changes nothing counts as 0 too, so look before calling a lease lost.
+        if await self._jobs.update_one({"_id": job_id, "lease": lease}, change):
+            return True
+        return await self._jobs.find_one({"_id": job_id, "lease": lease}, {"_id": 1}) is not None
+
+
+def _exclusive(key: str | None, job_id: JobId) -> str:
+    return f"job/{job_id}" if key is None else f"key/{key}"
+
+
+def _pushed(entry: StatusEntry) -> Document:
+    return {"$push": {"status": {"$each": [plain(entry)], "$slice": -MOST_ENTRIES}}}
+
+
+def _written(job: JobDocument) -> Document:
+    written: Document = {
+        "stage": "",
+        "endedAt": None,
+        "cancelRequested": False,
+        "result": None,
+        "status": [],
+        **plain(job),
+    }
+    written["_id"] = written.pop("jobId")
+    return written
+
+
+def _read(found: Document) -> KeptJob:
+    shown = {name: value for name, value in found.items() if name not in _OURS}
+    ending = found["ending"]
+    return KeptJob(
+        document=convert({**shown, "jobId": found["_id"]}, JobDocument),
+        lease=found["lease"],
+        lease_until=float(found["leaseUntil"]),
+        not_before=float(found["notBefore"]),
+        ending=None if ending is None else convert(ending, StatusEntry),
+    )

@@ -1,0 +1,249 @@
+"""Any OpenID Connect provider, found by its issuer address.
+
+Promises: tokens are verified here, with the provider's published keys, an allow-list of
+signature algorithms, the exact issuer and ourselves as audience; a token's own pointers to keys
+(`jku`, `x5u`, `jwk`) are never followed. The provider being down stops new logins and nothing
+else. Our client secret is read from the key store at each use and kept nowhere.
+"""
+
+import base64
+import binascii
+from collections.abc import Mapping
+from datetime import timedelta
+from urllib.parse import quote
+
+import structlog
+from joserfc import jwt
+from joserfc.errors import JoseError
+from joserfc.jwk import ECKey, RSAKey, import_key
+
+from cvf_app.backends.http import Http
+from cvf_app.backends.keystore import KeyStore
+from cvf_app.clock import Clock
+from cvf_app.errors import Invalid, NotFound, PeerFailed, Unauthenticated, Unavailable
+from cvf_app.users.identity import Claims, Provider
+from cvf_app.users.identity.cached import Remembered
+from cvf_app.users.identity.claims import Expected, read_claims, unknown_claims
+from cvf_app.users.model import Tokens
+from cvf_app.wire import Heard, convert, decode
+
+SERVICE = "The identity provider"
+CLIENT_SECRET = "identity/client"  # noqa: S105 - a path in the key store
+ALGORITHMS = ("RS256", "ES256")
+_LONGEST_TOKEN = 16 * 1024
+_DISCOVERY_FRESH = timedelta(hours=1)
+_KEYS_FRESH = timedelta(minutes=10)
+_SERVER_FAULT = 500
+_TOO_MANY = 429
+_OUR_FAULT = frozenset({"invalid_client", "unauthorized_client", "unsupported_grant_type"})
+log = structlog.get_logger("cv3.identity")
+
+PublicKey = RSAKey | ECKey
+
+
+class Discovery(Heard, frozen=True, kw_only=True, rename=None):
+    """The parts of a discovery document that we use (OpenID Discovery; RFC 8414)."""
+
+    issuer: str
+    authorization_endpoint: str
+    token_endpoint: str
+    jwks_uri: str
+    device_authorization_endpoint: str | None = None
+    end_session_endpoint: str | None = None
+
+
+class _KeySet(Heard, frozen=True, kw_only=True):
+    keys: tuple[dict[str, object], ...]
+
+
+class _Refusal(Heard, frozen=True, kw_only=True):
+    error: str = ""
+
+
+class Oidc:
+    """An OpenID provider by discovery; see `Identity` for what each method promises."""
+
+    def __init__(  # noqa: PLR0913 - where the provider is and what we need to speak to it
+        self,
+        http: Http,
+        keys: KeyStore,
+        clock: Clock,
+        *,
+        issuer: str,
+        client_id: str,
+        backend_url: str = "",
+    ) -> None:
+        """Remember where the provider is; `backend_url` is the issuer's address as we reach it."""
+        self._http = http
+        self._secrets = keys
+        self._clock = clock
+        self._issuer = issuer
+        self._client_id = client_id
+        self._reached_at = (backend_url or issuer).rstrip("/")
+        self._discovery = Remembered("discovery", self._discover, _DISCOVERY_FRESH, clock)
+        self._keys = Remembered("keys", self._fetch_keys, _KEYS_FRESH, clock)
+        self._reported: set[str] = set()
+
+    async def provider(self) -> Provider:
+        """Return where a client sends people to log in."""
+        found = await self._discovery.get()
+        return Provider(
+            issuer=found.issuer,
+            client_id=self._client_id,
+            authorization_endpoint=found.authorization_endpoint,
+            device_authorization_endpoint=found.device_authorization_endpoint,
+            end_session_endpoint=found.end_session_endpoint,
+        )
+
+    async def exchange_code(self, code: str, verifier: str, redirect_uri: str) -> Tokens:
+        """Exchange a code of the authorization code flow for tokens."""
+        return await self._ask_tokens(
+            {
+                "grant_type": "authorization_code",
+                "code": code,
+                "code_verifier": verifier,
+                "redirect_uri": redirect_uri,
+            }
+        )
+
+    async def refresh(self, refresh_token: str) -> Tokens:
+        """Exchange a refresh token for new tokens; one that is not replaced is returned again."""
+        tokens = await self._ask_tokens(
+            {"grant_type": "refresh_token", "refresh_token": refresh_token}
+        )
+        return tokens if tokens.refresh_token else replace_refresh(tokens, refresh_token)
+
+    async def verify(self, access_token: str) -> Claims:
+        """Check an access token on our own, with the provider's published keys."""
+        header = _header_of(access_token)
+        key = await self._key_for(header)
+        try:
+            token = jwt.decode(access_token, key, algorithms=list(ALGORITHMS))
+        except (JoseError, ValueError) as fault:
+            raise Unauthenticated("This access token is not valid here.") from fault
+        expected = Expected(issuer=self._issuer, client_id=self._client_id, now=self._clock())
+        claims = read_claims(token.header, token.claims, expected)
+        self._report(unknown_claims(token.claims))
+        return claims
+
+    async def _key_for(self, header: Mapping[str, object]) -> PublicKey:
+        if header.get("alg") not in ALGORITHMS:
+            raise Unauthenticated("This access token is signed in a way that we do not accept.")
+        name = header.get("kid")
+        found = _choose(await self._keys.get(), name)
+        if found is None:
+            # The provider may have a new key: ask once more (`renew` limits how often).
+            await self._keys.renew()
+            found = _choose(await self._keys.get(), name)
+        if found is None:
+            raise Unauthenticated("This access token is signed with a key that nobody published.")
+        return found
+
+    async def _ask_tokens(self, fields: dict[str, str]) -> Tokens:
+        found = await self._discovery.get()
+        headers = {"Accept": "application/json"}
+        secret = await self._secret()
+        if secret is None:
+            fields = {**fields, "client_id": self._client_id}
+        else:
+            headers["Authorization"] = basic(self._client_id, secret)
+        answer = await self._http.post_form(
+            found.token_endpoint, fields, service=SERVICE, headers=headers
+        )
+        try:
+            if answer.succeeded:
+                return decode(answer.body, Tokens)
+            if answer.status < _SERVER_FAULT and answer.status != _TOO_MANY:
+                refusal = decode(answer.body, _Refusal)
+                if refusal.error not in _OUR_FAULT:
+                    raise Unauthenticated("The login is not valid or has expired; log in again.")
+                log.error("provider_refuses_our_client", reason=refusal.error)
+        except Invalid as fault:
+            raise Unavailable(f"{SERVICE} answered something that is no token.") from fault
+        raise Unavailable(f"{SERVICE} cannot exchange logins at the moment.")
+
+    async def _secret(self) -> str | None:
+        try:
+            secret = await self._secrets.read_secret(CLIENT_SECRET)
+        except NotFound:
+            return None  # a public client
+        return secret.data["client_secret"]
+
+    async def _discover(self) -> Discovery:
+        try:
+            found = await self._http.get_json(
+                f"{self._reached_at}/.well-known/openid-configuration", service=SERVICE
+            )
+            discovery = convert(found, Discovery)
+        except (Invalid, PeerFailed) as fault:
+            raise Unavailable(f"{SERVICE} describes itself wrongly.") from fault
+        if discovery.issuer != self._issuer:
+            raise Unavailable(f"{SERVICE} gives another issuer than the configured one.")
+        return discovery
+
+    async def _fetch_keys(self) -> dict[str, PublicKey]:
+        discovery = await self._discovery.get()
+        try:
+            found = await self._http.get_json(discovery.jwks_uri, service=SERVICE)
+            published = convert(found, _KeySet).keys
+        except (Invalid, PeerFailed) as fault:
+            raise Unavailable(f"{SERVICE} publishes no keys.") from fault
+        keys = dict(filter(None, map(_read_key, published)))
+        if not keys:
+            raise Unavailable(f"{SERVICE} publishes no key that we can use.")
+        return keys
+
+    def _report(self, unknown: frozenset[str]) -> None:
+        fresh = unknown - self._reported
+        # Bounded, since a provider could send a new name with every token.
+        if fresh and len(self._reported) < 100:  # noqa: PLR2004
+            self._reported |= fresh
+            log.warning("claims_that_no_table_knows", claims=sorted(fresh))
+
+
+def replace_refresh(tokens: Tokens, refresh_token: str) -> Tokens:
+    """Return the tokens with this refresh token."""
+    return Tokens(
+        access_token=tokens.access_token,
+        refresh_token=refresh_token,
+        expires_in=tokens.expires_in,
+        token_type=tokens.token_type,
+    )
+
+
+def basic(client_id: str, secret: str) -> str:
+    """Return the header by which a client shows its secret (RFC 6749, section 2.3.1)."""
+    pair = f"{quote(client_id, safe='')}:{quote(secret, safe='')}"
+    return f"Basic {base64.b64encode(pair.encode()).decode()}"
+
+
+def _choose(keys: Mapping[str, PublicKey], name: object) -> PublicKey | None:
+    if name is None and len(keys) == 1:
+        return next(iter(keys.values()))
+    return keys.get(name) if isinstance(name, str) else None
+
+
+def _read_key(published: Mapping[str, object]) -> tuple[str, PublicKey] | None:
+    if published.get("use", "sig") != "sig" or published.get("kty") not in {"RSA", "EC"}:
+        return None
+    texts: dict[str, str | list[str]] = {
+        name: value for name, value in published.items() if isinstance(value, str)
+    }
+    try:
+        key = import_key(texts)
+    except (JoseError, ValueError, KeyError):
+        log.warning("key_that_cannot_be_read", kid=str(published.get("kid")))
+        return None
+    return (str(published.get("kid", "")), key) if isinstance(key, RSAKey | ECKey) else None
+
+
+def _header_of(token: str) -> dict[str, object]:
+    """Read a token's header; its size is judged before anything is parsed."""
+    if len(token) > _LONGEST_TOKEN or not token.isascii():
+        raise Unauthenticated("This is not an access token.")
+    first = token.partition(".")[0]
+    try:
+        raw = base64.urlsafe_b64decode(first + "=" * (-len(first) % 4))
+        return decode(raw, dict[str, object])
+    except (Invalid, binascii.Error) as fault:
+        raise Unauthenticated("This is not an access token.") from fault

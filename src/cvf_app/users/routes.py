@@ -1,0 +1,102 @@
+"""Logging in, and the people of this instance: `/auth`, `/users`, `/config/keycloak`."""
+
+from quart import Blueprint, Response, request
+
+from cvf_app.errors import Invalid
+from cvf_app.parts import use
+from cvf_app.principal import UserId
+from cvf_app.users.model import LoginInfo, NewUser, RegisteredUser, TokenRequest, Tokens
+from cvf_app.users.service import Users
+from cvf_app.web.access import ANYONE_KNOWN, PEOPLE, allow, principal, public
+from cvf_app.web.io import body, reply
+from cvf_app.wire import convert
+
+bp = Blueprint("users", __name__)
+
+
+@bp.post("/auth/token")
+@public
+async def exchange() -> Response:
+    """Exchange an authorization code with its PKCE verifier, or a refresh token, for tokens."""
+    asked = await _token_request()
+    response = reply(await _exchange(asked))
+    response.headers["Pragma"] = "no-cache"  # RFC 6749, section 5.1
+    return response
+
+
+@bp.get("/auth/user-info")
+@allow(*ANYONE_KNOWN)
+async def user_info() -> Response:
+    """Return the user who asks."""
+    return reply(await use(Users).get(principal().user_id))
+
+
+@bp.get("/users/")
+@allow(*PEOPLE)
+async def list_users() -> Response:
+    """Return all local users."""
+    return reply(await use(Users).list_users())
+
+
+@bp.post("/users/")
+@allow(*PEOPLE)
+async def register() -> Response:
+    """Give a person an account, a local user and a key; the first password is told this once."""
+    new = await body(NewUser)
+    done = await use(Users).register(new, principal().role)
+    return reply(
+        RegisteredUser.of(done.user, done.password), location=f"/users/{done.user.user_id}"
+    )
+
+
+@bp.get("/users/<user_id>")
+@allow(*PEOPLE)
+async def get_user(user_id: str) -> Response:
+    """Return a local user."""
+    return reply(await use(Users).get(UserId(user_id)))
+
+
+@bp.get("/config/keycloak")
+@public
+async def login_info() -> Response:
+    """Return where a client sends people to log in."""
+    found = await use(Users).provider()
+    url, separator, realm = found.issuer.rpartition("/realms/")
+    return reply(
+        LoginInfo(
+            # A provider that is no Keycloak has no realms: its issuer is the whole address.
+            url=url if separator else found.issuer,
+            realm=realm if separator else "",
+            client_id=found.client_id,
+            issuer=found.issuer,
+            authorization_endpoint=found.authorization_endpoint,
+            device_authorization_endpoint=found.device_authorization_endpoint,
+            end_session_endpoint=found.end_session_endpoint,
+        )
+    )
+
+
+async def _token_request() -> TokenRequest:
+    if request.mimetype == "application/x-www-form-urlencoded":
+        form = await request.form
+        return convert(form.to_dict(), TokenRequest)
+    return await body(TokenRequest)
+
+
+async def _exchange(asked: TokenRequest) -> Tokens:
+    match asked.grant_type:
+        case "authorization_code":
+            needed = ("code", "code_verifier", "redirect_uri")
+        case "refresh_token":
+            needed = ("refresh_token",)
+        case _:
+            raise Invalid(
+                "Only the grants authorization_code and refresh_token are taken here.",
+                path="$.grant_type",
+            )
+    for name in needed:
+        if not getattr(asked, name):
+            raise Invalid(f"This grant needs {name}.", path=f"$.{name}")
+    if asked.grant_type == "refresh_token":
+        return await use(Users).refresh(asked.refresh_token)
+    return await use(Users).exchange_code(asked.code, asked.code_verifier, asked.redirect_uri)

@@ -1,0 +1,50 @@
+"""What all tests share: no sockets where none are needed, a spare app, and the table of what was real."""
+
+import json
+from pathlib import Path
+
+import pytest
+import pytest_socket
+from hypothesis import HealthCheck, settings
+
+from cvf_app.assembly import create_app
+from cvf_app.config import load
+from cvf_app.duties import parse
+
+settings.register_profile("quick", max_examples=60, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.register_profile("long", max_examples=2000, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("quick")
+
+
+def pytest_runtest_setup(item):
+    if {"unit", "property"} & set(Path(item.fspath).parts):
+        pytest_socket.disable_socket(allow_unix_socket=True)
+
+
+def pytest_runtest_teardown():
+    pytest_socket.enable_socket()
+
+
+@pytest.fixture(scope="session")
+def config(tmp_path_factory):
+    """A configuration of local mode; nothing of it is connected to before the app is served."""
+    folder = tmp_path_factory.mktemp("instance")
+    file = folder / "instance_config.json"
+    file.write_text(
+        json.dumps(
+            {
+                "Mode": "local",
+                "Data": {"UploadPath": str(folder / "data")},
+                "Identity": {"Provider": "oidc", "Issuer": "http://127.0.0.1:1", "Client": "test"},
+                "Secrets": {"Provider": "file", "Path": str(folder / "keys")},
+                "Metrics": {"Prometheus": {"Enabled": True}},
+            }
+        )
+    )
+    return load(file)
+
+
+@pytest.fixture(scope="session")
+def app(config):
+    """The whole app with all duties, not served: its routes can be looked at."""
+    return create_app(config, parse(""))
