@@ -11,6 +11,7 @@ from collections.abc import AsyncGenerator, AsyncIterator, Callable
 from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Protocol
 
 from quart import Quart
 
@@ -21,16 +22,40 @@ from cvf_app.backends.keystore import FileKeyStore, KeyStore
 from cvf_app.backends.mongo import Mongo, mongo_uri
 from cvf_app.backends.queue import Queue
 from cvf_app.backends.redis import Redis, redis_url
-from cvf_app.config import Config
+from cvf_app.config import Config, Mode
 from cvf_app.duties import Duty, blueprints
 from cvf_app.errors import Invalid
+from cvf_app.files.place import Place
+from cvf_app.files.service import Files
+from cvf_app.files.store import FileStore
+from cvf_app.groups.service import Groups
+from cvf_app.groups.store import GroupStore
+from cvf_app.jobs.service import Jobs
+from cvf_app.jobs.store import JobStore
+from cvf_app.jobs.worker import Worker
+from cvf_app.loops import Loops
+from cvf_app.networks.service import Networks
+from cvf_app.networks.store import NetworkStore
 from cvf_app.parts import provide
+from cvf_app.pipelines.service import Pipelines
+from cvf_app.pipelines.store import PipelineStore
+from cvf_app.records.service import Records
+from cvf_app.records.store import RecordStore
+from cvf_app.sources import jobs as source_jobs
+from cvf_app.sources.service import Sources
+from cvf_app.sources.store import SourceStore
+from cvf_app.users.identity.oidc import Oidc
+from cvf_app.users.identity.scim import Scim
+from cvf_app.users.service import Users
+from cvf_app.users.store import UserStore
 from cvf_app.web import access, cors, errors, openapi
 from cvf_app.web import routes as web_routes
 from cvf_app.web.routes import Vitals
 
 MOST_CONNECTIONS = 64
 LARGEST_BODY = 80 * 2**20
+RECOVER_SECONDS = 2.0
+CLEAN_SECONDS = 3600.0
 
 
 @dataclass(frozen=True)
@@ -44,4 +69,215 @@ class Backends:
     keys: KeyStore
 
 
+class Prepared(Protocol):
+    """A store that makes its indices when the database is new."""
+
+    async def prepare(self) -> None:
+        """Make them; may be repeated."""
+        ...
+
+
 OpenBackends = Callable[[Config], AbstractAsyncContextManager[Backends]]
+
+
+@asynccontextmanager
+async def open_backends(config: Config) -> AsyncIterator[Backends]:
+    """Open every connection, and close them in reverse; nothing waits for a service here.
+
+    Raises:
+        Invalid: the configuration asks for a service that this version does not have.
+    """
+    if config.secrets.provider != "file":
+        raise Invalid(
+            "Vault is not supported yet: use the file key store.", path="$.Secrets.Provider"
+        )
+    async with AsyncExitStack() as stack:
+        mongo = Mongo.open(_mongo_uri(config), config.mongo_db.database, MOST_CONNECTIONS)
+        stack.callback(mongo.close)
+        url = _redis_url(config)
+        redis = Redis.open(url)
+        stack.push_async_callback(redis.close)
+        queue = Queue(url)
+        stack.push_async_callback(queue.close)
+        http = Http.open(frozenset({_issuer(config)}))
+        stack.push_async_callback(http.close)
+        keys = FileKeyStore.open(Path(config.secrets.path))
+        stack.push_async_callback(keys.close)
+        yield Backends(mongo=mongo, redis=redis, queue=queue, http=http, keys=keys)
+
+
+@dataclass(frozen=True)
+class Parts:
+    """Every service of one process, and the stores that a new database is prepared by."""
+
+    users: Users
+    networks: Networks
+    groups: Groups
+    jobs: Jobs
+    files: Files
+    pipelines: Pipelines
+    sources: Sources
+    records: Records
+    worker: Worker
+    stores: tuple[Prepared, ...]
+
+    @classmethod
+    def build(cls, config: Config, backends: Backends, loops: Loops) -> "Parts":
+        """Make each service from the ones made before it."""
+        mongo, keys = backends.mongo, backends.keys
+        issuer, client = _issuer(config), _client(config)
+        identity = Oidc(backends.http, keys, clock.now, issuer=issuer, client_id=client)
+        accounts = (
+            Scim(backends.http, keys, clock.now, issuer=issuer)
+            if config.mode is Mode.LOCAL
+            else None
+        )
+        user_store = UserStore(mongo.collection("users"))
+        users = Users(user_store, identity, accounts, keys, clock.now)
+        networks = Networks(NetworkStore(mongo))
+        source_store = SourceStore(mongo)
+        group_store = GroupStore(mongo)
+        groups = Groups(group_store, networks, user_store.known, source_store.known)
+        job_store = JobStore(mongo.collection("jobs"))
+        jobs = Jobs(job_store, backends.queue, clock.now)
+        file_store = FileStore(mongo.collection("upload_tokens"), mongo.collection("files"))
+        place = Place(Path(config.data.upload_path), config.data.chunk_size * 1024)
+        files = Files(file_store, place, clock.now, config.data.valid_file_formats)
+        pipeline_store = PipelineStore(mongo)
+        pipelines = Pipelines(pipeline_store)
+        sources = Sources(source_store, files, jobs, groups, networks)
+        record_store = RecordStore(mongo)
+        records = Records(record_store, sources, groups, networks, clock.now, loops)
+        worker = Worker(
+            jobs,
+            backends.queue,
+            source_jobs.handlers(sources, pipelines),
+            slots=config.mongo_db.max_jobs,
+        )
+        stores = (
+            user_store,
+            source_store,
+            group_store,
+            job_store,
+            file_store,
+            pipeline_store,
+            record_store,
+        )
+        return cls(
+            users, networks, groups, jobs, files, pipelines, sources, records, worker, stores
+        )
+
+
+def create_app(
+    config: Config, duties: frozenset[Duty], open_backends: OpenBackends = open_backends
+) -> Quart:
+    """Make the app with what the duties bring; connections open when it is served.
+
+    Raises:
+        RuntimeError: a handler does not say who may call it.
+    """
+    log.configure(config.logging.name, config.logging.level)
+    app = Quart("cvf_app", static_folder=None)
+    app.config["MAX_CONTENT_LENGTH"] = LARGEST_BODY
+    errors.install(app)
+    cors.install(app, config.cors)
+    web_routes.measure(app)
+    app.register_blueprint(web_routes.bp)
+    for blueprint in blueprints(duties):
+        app.register_blueprint(blueprint)
+    if config.open_api.enabled:
+        app.register_blueprint(openapi.bp)
+    if Duty.EXPORTER in duties and config.metrics.prometheus.enabled:
+        app.register_blueprint(web_routes.exporter(config.metrics.prometheus))
+    access.check_access(app)
+
+    @app.while_serving
+    async def lifespan() -> AsyncGenerator[None, None]:
+        async with open_backends(config) as backends:
+            loops = Loops()
+            parts = Parts.build(config, backends, loops)
+            _provide(app, config, duties, backends, parts)
+            _start(loops, duties, parts)
+            yield
+            await loops.stop()
+
+    return app
+
+
+async def install(config: Config, *, username: str, subject: str, email: str) -> None:
+    """Prepare a new instance: indices, the installation id, the first administrator; repeatable."""
+    async with open_backends(config) as backends:
+        parts = Parts.build(config, backends, Loops())
+        for store in parts.stores:
+            await store.prepare()
+        await parts.networks.own()
+        await parts.users.ensure_administrator(username, subject, email)
+
+
+def _provide(
+    app: Quart, config: Config, duties: frozenset[Duty], backends: Backends, parts: Parts
+) -> None:
+    async def database() -> str:
+        await backends.mongo.ping()
+        return "MongoDB protocol"
+
+    async def broker() -> str:
+        await backends.redis.ping()
+        return "Redis protocol"
+
+    async def identity() -> str:
+        return (await parts.users.provider()).issuer
+
+    vitals = Vitals(
+        checks={"database": database, "broker": broker, "identity": identity},
+        mode=config.mode.value,
+        config=config.digest,
+        duties=tuple(sorted(duty.value for duty in duties)),
+        started=time.monotonic(),
+    )
+    services = (parts.users, parts.networks, parts.groups, parts.jobs, parts.files)
+    more = (parts.pipelines, parts.sources, parts.records, vitals)
+    provide(app, {type(service): service for service in (*services, *more)})
+    app.extensions["cv3_authenticate"] = parts.users.authenticate
+
+
+def _start(loops: Loops, duties: frozenset[Duty], parts: Parts) -> None:
+    if Duty.DATABASE_MANAGER in duties:
+        loops.start("jobs", parts.worker.run)
+    if Duty.RECORD_COMPILER in duties:
+        loops.every("unanswered queries", RECOVER_SECONDS, parts.records.recover)
+    if Duty.SCHEDULER in duties:
+        loops.every("leftovers of sources", CLEAN_SECONDS, parts.sources.clean_up)
+        loops.every("leftovers of uploads", CLEAN_SECONDS, parts.files.clean_up)
+
+
+def _issuer(config: Config) -> str:
+    if config.identity.provider == "oidc":
+        return config.identity.issuer
+    return f"{config.keycloak.url.rstrip('/')}/realms/{config.keycloak.realm}"
+
+
+def _client(config: Config) -> str:
+    return config.identity.client or config.keycloak.client
+
+
+def _mongo_uri(config: Config) -> str:
+    given = config.mongo_db
+    return mongo_uri(
+        given.host,
+        int(given.port),
+        user=given.user,
+        password=given.password,
+        database=given.database,
+    )
+
+
+def _redis_url(config: Config) -> str:
+    given = config.redis
+    return redis_url(
+        host=given.host,
+        port=int(given.port),
+        path=given.path,
+        password=given.password,
+        database=given.database,
+    )

@@ -83,7 +83,7 @@ class Loops:
         self._tasks[name] = task
 
     def every(self, name: str, seconds: float, action: Callable[[], Awaitable[object]]) -> None:
-        """Do something now and every so many seconds after it was done; a failure is logged and the next turn comes."""
+        """Do something now and again so many seconds after each end; log failures."""
 
         async def timer() -> None:
             while True:
@@ -117,7 +117,7 @@ class Loops:
 
 
 async def in_thread(function: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
-    """Run a function that waits or reads files in one of a few threads; cancelling does not stop it."""
+    """Run a function that waits in one of a few threads; cancelling does not stop it."""
     return await asyncio.get_running_loop().run_in_executor(
         _threads(), partial(function, *args, **kwargs)
     )
@@ -134,7 +134,8 @@ async def in_process(
 
     Raises:
         CafeVariomeError: the function raised one of ours (a subclass arrives as its class in `errors`).
-        ChildKilled: a signal ended the child; ChildExited: it ended without an answer.
+        ChildKilled: a signal ended the child.
+        ChildExited: it ended without an answer.
         ChildRaised: the function raised anything else.
         TimedOut: it took longer than `seconds`.
     """

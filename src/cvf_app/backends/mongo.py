@@ -22,13 +22,13 @@ from cvf_app.errors import Conflict, StorageFull, TooLarge, Unavailable
 # other switch: with its default of five per core a slow server would queue every other request.
 os.environ.setdefault("MOTOR_MAX_WORKERS", "64")
 
-from motor.motor_asyncio import (  # noqa: E402 - after the line above, see there
+from motor.motor_asyncio import (
     AsyncIOMotorClient,
     AsyncIOMotorCollection,
     AsyncIOMotorDatabase,
 )
-from pymongo import IndexModel  # noqa: E402
-from pymongo.errors import (  # noqa: E402
+from pymongo import IndexModel
+from pymongo.errors import (
     ConfigurationError,
     ConnectionFailure,
     DocumentTooLarge,
@@ -101,7 +101,7 @@ class Collection:
         with _edge():
             return await self._motor.find_one(where, fields)
 
-    async def find(  # noqa: PLR0913 - these are the five things one says of a page of documents
+    async def find(
         self,
         where: Filter,
         *,

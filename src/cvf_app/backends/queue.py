@@ -91,6 +91,10 @@ class Queue:
                         await worker.run_forever()
             except (RedisError, OSError) as fault:
                 log.warning("doorbell_lost", cause=repr(fault))
+            # pydocket answers a cancel by ending well, which must not look like a lost connection.
+            task = asyncio.current_task()
+            if task is not None and task.cancelling():
+                raise asyncio.CancelledError
             await asyncio.sleep(PAUSE_SECONDS)
 
     async def close(self) -> None:

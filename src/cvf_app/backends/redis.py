@@ -1,4 +1,4 @@
-"""Redis behind one small class: short memory, locks and announcements; nothing that matters is only here.
+"""Redis behind one small class: short memory, locks, announcements; nothing that matters alone.
 
 Promises: a server that does not answer becomes `Unavailable` within two seconds; at most
 `max_connections` are open and a call waits for a free one instead of failing. Keys are text and
@@ -52,8 +52,7 @@ class Redis:
     async def get(self, key: str) -> bytes | None:
         """Return what is kept under a key, or nothing."""
         with _edge():
-            value: bytes | None = await self._client.get(key)
-            return value
+            return _bytes(await self._client.get(key))
 
     async def put(self, key: str, value: bytes, seconds: int) -> None:
         """Keep a value under a key for so many seconds."""
@@ -61,15 +60,14 @@ class Redis:
             await self._client.set(key, value, ex=seconds)
 
     async def put_if_new(self, key: str, value: bytes, seconds: int) -> bool:
-        """Keep a value unless the key is taken, and say whether it was kept: a lock, or a seen nonce."""
+        """Keep a value unless the key is taken; say whether it was kept (a lock, a seen nonce)."""
         with _edge():
             return bool(await self._client.set(key, value, ex=seconds, nx=True))
 
     async def take(self, key: str) -> bytes | None:
         """Return what is kept under a key and forget it in the same step: for single-use values."""
         with _edge():
-            value: bytes | None = await self._client.getdel(key)
-            return value
+            return _bytes(await self._client.getdel(key))
 
     async def delete(self, key: str) -> None:
         """Forget a key."""
@@ -90,7 +88,7 @@ class Redis:
             await self._client.publish(channel, message)
 
     async def listen(self, channel: str) -> AsyncIterator[bytes]:
-        """Yield the messages of a channel until the caller stops; what was sent before is not seen."""
+        """Yield a channel's messages until the caller stops; earlier ones are not seen."""
         with _edge():
             async with self._client.pubsub(ignore_subscribe_messages=True) as sub:
                 await sub.subscribe(channel)
@@ -117,6 +115,10 @@ def redis_url(
     who = f":{quote(password, safe='')}@" if password else ""
     where = f"[{host}]" if ":" in host and not host.startswith("[") else host
     return f"redis://{who}{where}:{port}/{database}"
+
+
+def _bytes(value: bytes | str | None) -> bytes | None:
+    return value.encode() if isinstance(value, str) else value
 
 
 @contextmanager

@@ -2,7 +2,15 @@
 
 from cvf_app.errors import CafeVariomeError
 
-REFUSED, MISUSED, NOT_LOGGED_IN, NOT_FOUND, NOT_REACHED, JOB_FAILED, INTERRUPTED = 1, 2, 3, 4, 5, 6, 130
+REFUSED, MISUSED, NOT_LOGGED_IN, NOT_FOUND, NOT_REACHED, JOB_FAILED, INTERRUPTED = (
+    1,
+    2,
+    3,
+    4,
+    5,
+    6,
+    130,
+)
 EXIT_CODES = (
     "Exit codes: 0 done; 1 refused or failed; 2 wrong use; 3 not logged in; 4 no such thing; "
     "5 the server cannot be reached; 6 the job failed; 130 interrupted (a job goes on)."

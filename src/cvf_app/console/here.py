@@ -9,6 +9,7 @@ import typer
 from cvf_app.console.failures import Misused, NoSuchThing
 from cvf_app.console.server import Json, Server
 from cvf_app.console.session import Sessions
+from cvf_app.local.layout import Administrator, Layout, read
 
 
 @dataclass(frozen=True)
@@ -18,7 +19,6 @@ class Here:
     given: str | None
     sessions: Sessions
     instance: Path
-    local_address: str | None
 
     @property
     def address(self) -> str:
@@ -28,13 +28,28 @@ class Here:
             Misused: there is none of them.
         """
         session = self.sessions.read()
-        address = self.given or (session.server if session else None) or self.local_address
+        local = self.administrator()
+        address = (
+            self.given or (session.server if session else "") or (local.address if local else "")
+        )
         if not address:
             raise Misused(
                 "Which server?",
                 advice="Start one here: ./CafeVariome3.sh local, or name one: --server URL",
             )
         return address.rstrip("/")
+
+    def administrator(self) -> Administrator | None:
+        """Return the login of the local instance in this folder, where there is one."""
+        try:
+            return read(Layout(self.instance).administrator, Administrator)
+        except PermissionError:
+            return None
+
+    def is_local(self, address: str) -> bool:
+        """Say whether this is the address of the local instance in this folder."""
+        local = self.administrator()
+        return local is not None and local.address.rstrip("/") == address
 
     def server(self) -> Server:
         """Return the server, asked as whoever is logged in."""
@@ -59,6 +74,14 @@ def settings_folder() -> Path:
     """Return where the session is kept ($XDG_CONFIG_HOME, else ~/.config)."""
     base = os.environ.get("XDG_CONFIG_HOME")
     return (Path(base) if base else Path.home() / ".config") / "cafe-variome"
+
+
+def instance_folder() -> Path:
+    """Return where a local instance would be: CV3_DATA, ./instance, or beside our sources."""
+    if given := os.environ.get("CV3_DATA"):
+        return Path(given)
+    here_now = Path("instance")
+    return here_now if here_now.is_dir() else Path(__file__).resolve().parents[3] / "instance"
 
 
 def source_named(server: Server, name: str) -> Json:

@@ -12,6 +12,8 @@ from collections.abc import Callable
 from http.server import BaseHTTPRequestHandler, HTTPServer
 from urllib.parse import parse_qs, urlencode, urlsplit
 
+import msgspec
+
 from cvf_app.console.failures import Failure
 from cvf_app.console.server import Server
 from cvf_app.console.session import Session, kept
@@ -19,22 +21,22 @@ from cvf_app.console.walk import Walk
 from cvf_app.wire import Heard, convert
 
 _WAIT_SECONDS = 300.0
+# The path is registered at the provider; of loopback addresses it takes any port (RFC 8252, 7.3).
 LOOPBACK = "http://127.0.0.1:8765/callback"
+SCOPE = "openid profile email"
 _LANDED = b"<!doctype html><title>Cafe Variome</title><p>Logged in. You can close this window.</p>"
 Fetch = Callable[[str, str], str]
 
 
-class Provider(Heard, frozen=True, kw_only=True, rename=None):
+class Provider(Heard, frozen=True, kw_only=True):
     """Where and as what to log in, as `GET /config/keycloak` says it."""
 
-    clientId: str = ""  # noqa: N815 - the published file mixes spellings
-    client_id: str = ""
-    authorizationEndpoint: str  # noqa: N815
-    scope: str = "openid profile email"
-    cliRedirectUri: str = LOOPBACK  # noqa: N815
+    # Published with an underscore.
+    client_id: str = msgspec.field(name="client_id")
+    authorization_endpoint: str
 
 
-def log_in(address: str, fetch: Fetch, redirect: str | None = None) -> Session:
+def log_in(address: str, fetch: Fetch) -> Session:
     """Log in at the instance; `fetch` turns the authorization address into the redirect's.
 
     Raises:
@@ -43,18 +45,17 @@ def log_in(address: str, fetch: Fetch, redirect: str | None = None) -> Session:
     server = Server(address)
     provider = convert(server.get("/config/keycloak"), Provider)
     verifier, state, nonce = (secrets.token_urlsafe(n) for n in (48, 24, 24))
-    back = redirect or provider.cliRedirectUri
     asked = {
         "response_type": "code",
-        "client_id": provider.clientId or provider.client_id,
-        "redirect_uri": back,
-        "scope": provider.scope,
+        "client_id": provider.client_id,
+        "redirect_uri": LOOPBACK,
+        "scope": SCOPE,
         "state": state,
         "nonce": nonce,
         "code_challenge": challenge(verifier),
         "code_challenge_method": "S256",
     }
-    landed = fetch(f"{provider.authorizationEndpoint}?{urlencode(asked)}", back)
+    landed = fetch(f"{provider.authorization_endpoint}?{urlencode(asked)}", LOOPBACK)
     code = code_of(landed, state)
     given = server.send(
         "POST",
@@ -63,7 +64,7 @@ def log_in(address: str, fetch: Fetch, redirect: str | None = None) -> Session:
             "grant_type": "authorization_code",
             "code": code,
             "code_verifier": verifier,
-            "redirect_uri": back,
+            "redirect_uri": LOOPBACK,
         },
     )
     return kept(server.address, given)

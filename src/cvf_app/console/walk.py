@@ -103,7 +103,9 @@ class Walk:
     def _visit(self, method: str, address: str, fields: dict[str, str] | None = None) -> Answer:
         headers = {"Accept": "text/html"}
         if self._cookies:
-            headers["Cookie"] = "; ".join(f"{name}={value}" for name, value in self._cookies.items())
+            headers["Cookie"] = "; ".join(
+                f"{name}={value}" for name, value in self._cookies.items()
+            )
         body = None
         if fields is not None:
             headers["Content-Type"] = "application/x-www-form-urlencoded"

@@ -1,1 +1,1 @@
-"""The query engine: immutable segments of subjects, plans and their evaluation; no driver, no asyncio."""
+"""The query engine: immutable segments of bitmaps and columns, and the answers from them."""

@@ -1,4 +1,4 @@
-"""A new generation out of an old one: its segments by hard link, one delta segment, and tombstones."""
+"""A new generation out of an old one: its segments, one delta segment, and tombstones."""
 
 import os
 from collections.abc import Iterable
@@ -14,7 +14,7 @@ from cvf_app.subject import Subject, SubjectId
 def append(
     old: Path, new: Path, subjects: Iterable[Subject], removed: Iterable[SubjectId] = ()
 ) -> int:
-    """Write generation `new` beside `old`: without the removed subjects, with new and replaced ones.
+    """Write generation `new` beside `old`: without the removed, with the new subjects.
 
     A subject whose id the old generation has replaces the one there. Returns how many
     subjects the new generation has.

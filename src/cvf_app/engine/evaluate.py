@@ -4,6 +4,7 @@ Within a segment what narrows cheaply comes first: postings, then expressions an
 variants, then groups of terms within what is left, then numbers on the survivors.
 """
 
+import operator
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import reduce
@@ -33,6 +34,14 @@ from cvf_app.engine.text import matching
 
 # Below this share of the column its survivors are looked up one by one.
 _FEW = 8
+_COMPARE = {
+    Comparison.EQUAL: operator.eq,
+    Comparison.GREATER: operator.gt,
+    Comparison.LESS: operator.lt,
+    Comparison.AT_LEAST: operator.ge,
+    Comparison.AT_MOST: operator.le,
+}
+_Posted = OneOf | TextIs | WithAlleles
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,47 +87,46 @@ def evaluate(generation: Generation, plan: Plan) -> Hits:
 
 
 def _rows(generation: Generation, segment: Segment, filters: Sequence[Filter]) -> BitMap:
-    exact: list[BitMap] = []
-    groups: list[TermGroups] = []
-    numeric: list[AgeWithin | NumberIs] = []
-    slow: list[TextMatches | WithVariant] = []
-    for one in filters:
-        match one:
-            case OneOf() | TextIs() | WithAlleles():
-                exact.append(_posted(segment, one))
-            case TermGroups():
-                groups.append(one)
-            case AgeWithin() | NumberIs():
-                numeric.append(one)
-            case TextMatches() | WithVariant():
-                slow.append(one)
-            case _:
-                raise AssertionError(one)
-    base = all_of(exact)
-    for other in slow:
+    base = all_of([_posted(segment, one) for one in filters if isinstance(one, _Posted)])
+    for one in sorted((one for one in filters if not isinstance(one, _Posted)), key=_cost):
         if base is not None and not base:
             return base
-        if isinstance(other, TextMatches):
-            rows = _matched(segment, other)
-        else:
-            rows = _with_variant(generation, segment, other)
-        base = rows if base is None else base & rows
-    for group in sorted(groups, key=lambda group: len(group.groups)):
-        if base is not None and not base:
-            return base
-        base = at_least(
-            [segment.union(group.key, terms) for terms in group.groups], group.minimum, base
-        )
-    for condition in numeric:
-        if base is not None and not base:
-            return base
-        base = _measured(segment, condition, base)
+        base = _narrow(generation, segment, one, base)
     if base is None:
         return segment.everybody
     return base - segment.dead if segment.dead else base
 
 
-def _posted(segment: Segment, one: OneOf | TextIs | WithAlleles) -> BitMap:
+def _cost(one: Filter) -> tuple[int, int]:
+    match one:
+        case WithVariant():
+            return 0, 0
+        case TextMatches():
+            return 1, 0
+        case TermGroups():
+            # Many groups of few needed are the most work, so they meet the smallest base.
+            return 2, len(one.groups)
+        case _:
+            return 3, 0
+
+
+def _narrow(generation: Generation, segment: Segment, one: Filter, base: BitMap | None) -> BitMap:
+    match one:
+        case TermGroups():
+            sets = [segment.union(one.key, terms) for terms in one.groups]
+            return at_least(sets, one.minimum, base)
+        case AgeWithin() | NumberIs():
+            return _measured(segment, one, base)
+        case TextMatches():
+            rows = _matched(segment, one)
+        case WithVariant():
+            rows = _with_variant(generation, segment, one)
+        case _:
+            raise AssertionError(one)
+    return rows if base is None else base & rows
+
+
+def _posted(segment: Segment, one: _Posted) -> BitMap:
     match one:
         case OneOf():
             return BitMap.union(
@@ -215,15 +223,5 @@ def _of(column: Numbers, base: BitMap) -> Numbers:
 def _holds(one: AgeWithin | NumberIs, column: Numbers) -> Mask:
     values = column.values
     if isinstance(one, AgeWithin):
-        return (values >= one.low) & (values <= one.high)
-    match one.comparison:
-        case Comparison.EQUAL:
-            return values == one.value
-        case Comparison.GREATER:
-            return values > one.value
-        case Comparison.LESS:
-            return values < one.value
-        case Comparison.AT_LEAST:
-            return values >= one.value
-        case Comparison.AT_MOST:
-            return values <= one.value
+        return np.asarray((values >= one.low) & (values <= one.high), np.bool_)
+    return np.asarray(_COMPARE[one.comparison](values, one.value), np.bool_)

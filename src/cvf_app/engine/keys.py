@@ -1,4 +1,4 @@
-"""The keys of a segment's one sorted table: what can be looked up, as bytes that sort by kind and name.
+"""The keys of a segment's one sorted table: what can be looked up, as sorting bytes.
 
 A key is a letter for its kind, an escaped name, and a value. The name is escaped so
 that no text, also one that holds a null character, can be taken for another, and so

@@ -70,7 +70,7 @@ class AgeWithin(Filter):
 
 @dataclass(frozen=True, slots=True)
 class TermGroups(Filter):
-    """At least `minimum` of the groups are met; a group is one asked term with all that stand for it."""
+    """At least `minimum` groups are met; a group is an asked term and all that stand for it."""
 
     groups: tuple[frozenset[str], ...]
     minimum: int

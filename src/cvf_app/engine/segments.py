@@ -295,6 +295,10 @@ class Generation:
                 self._frequencies = known
         return known.get((gene, mutation), 0.0)
 
+    def forget(self) -> None:
+        """Drop the cache, as if just opened."""
+        self._cache.clear()
+
     def close(self) -> None:
         """Let go of the files; answers already given can still be read."""
         with self._lock:

@@ -8,7 +8,9 @@ from cvf_app.ids import NetworkId, SourceId
 from cvf_app.principal import UserId
 
 
-def depths(groups: Iterable[DiscoveryGroup], user_id: UserId, network_id: NetworkId) -> dict[SourceId, Depth]:
+def depths(
+    groups: Iterable[DiscoveryGroup], user_id: UserId, network_id: NetworkId
+) -> dict[SourceId, Depth]:
     """Return the depth per source that a user has in a network; a source without any is absent.
 
     Of several groups the highest depth wins. Groups of other networks, and groups that

@@ -10,17 +10,17 @@ from cvf_app.parts import use
 from cvf_app.web.access import DATA, allow
 from cvf_app.web.io import DONE, body, reply
 
-blueprint = Blueprint("groups", __name__, url_prefix="/groups")
+bp = Blueprint("groups", __name__, url_prefix="/groups")
 
 
-@blueprint.get("/")
+@bp.get("/")
 @allow(*DATA)
 async def list_groups() -> Response:
     """List the discovery groups."""
     return reply(await use(Groups).list_groups())
 
 
-@blueprint.post("/")
+@bp.post("/")
 @allow(*DATA)
 async def create_group() -> Response:
     """Make a discovery group."""
@@ -28,14 +28,14 @@ async def create_group() -> Response:
     return reply(group, location=f"/groups/{group.group_id}")
 
 
-@blueprint.get("/<group_id>")
+@bp.get("/<group_id>")
 @allow(*DATA)
 async def get_group(group_id: str) -> Response:
     """Show one discovery group."""
     return reply(await use(Groups).get(GroupId(group_id)))
 
 
-@blueprint.patch("/<group_id>")
+@bp.patch("/<group_id>")
 @allow(*DATA)
 async def update_group(group_id: str) -> Response:
     """Change the given fields of a discovery group."""
@@ -43,7 +43,7 @@ async def update_group(group_id: str) -> Response:
     return reply(await use(Groups).update(GroupId(group_id), changes))
 
 
-@blueprint.delete("/<group_id>")
+@bp.delete("/<group_id>")
 @allow(*DATA)
 async def delete_group(group_id: str) -> Response:
     """Delete a discovery group."""

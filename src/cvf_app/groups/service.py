@@ -31,8 +31,13 @@ class Groups:
     """
 
     def __init__(
-        self, store: GroupStore, networks: Networks, known_users: KnownUsers, known_sources: KnownSources
+        self,
+        store: GroupStore,
+        networks: Networks,
+        known_users: KnownUsers,
+        known_sources: KnownSources,
     ) -> None:
+        """Work on this store, for the instance in these networks."""
         self._store = store
         self._networks = networks
         self._known_users = known_users
@@ -100,8 +105,10 @@ class Groups:
             raise NotFound("There is no such discovery group.")
 
     async def depth_of(self, user_id: UserId, network_id: NetworkId) -> dict[SourceId, Depth]:
-        """Return how deep a user may look into each source within a network; `noAccess` is absent."""
-        return policy.depths(await self._store.list_of_user(user_id, network_id), user_id, network_id)
+        """Return how deep a user may look into each source of a network; `noAccess` is absent."""
+        return policy.depths(
+            await self._store.list_of_user(user_id, network_id), user_id, network_id
+        )
 
     async def forget_source(self, source_id: SourceId) -> None:
         """Take a source out of every group, as when it is deleted; safe to repeat."""
@@ -111,17 +118,25 @@ class Groups:
                 return
             for group, version in found:
                 left = tuple(other for other in group.assigned_sources if other != source_id)
-                await self._store.replace(msgspec.structs.replace(group, assigned_sources=left), version)
-        raise Conflict("Others are changing discovery groups of this source at the same time; try again.")
+                await self._store.replace(
+                    msgspec.structs.replace(group, assigned_sources=left), version
+                )
+        raise Conflict(
+            "Others are changing discovery groups of this source at the same time; try again."
+        )
 
     async def _check(self, group: DiscoveryGroup) -> None:
         if not group.group_name.strip() or len(group.group_name) > LONGEST_NAME:
-            raise Invalid(f"A group needs a name of at most {LONGEST_NAME} characters.", path="$.groupName")
+            raise Invalid(
+                f"A group needs a name of at most {LONGEST_NAME} characters.", path="$.groupName"
+            )
         if len(group.group_description) > LONGEST_DESCRIPTION:
             sentence = f"A group's description has at most {LONGEST_DESCRIPTION} characters."
             raise Invalid(sentence, path="$.groupDescription")
         policy.check_policy(group.discovery_policy)
-        if group.network_id not in {network.network_id for network in await self._networks.list_networks()}:
+        if group.network_id not in {
+            network.network_id for network in await self._networks.list_networks()
+        }:
             raise Invalid("This instance is in no such network.", path="$.networkId")
         if len(group.assigned_users) > MOST_ASSIGNED:
             raise Invalid(f"A group has at most {MOST_ASSIGNED} users.", path="$.assignedUsers")
@@ -141,7 +156,9 @@ def _merged(old: DiscoveryGroup, changes: dict[str, Any]) -> DiscoveryGroup:
             raise Invalid(f"{name} cannot change.", path=f"$.{name}")
     group = convert({**plain(old), **changes}, DiscoveryGroup)
     return msgspec.structs.replace(
-        group, assigned_users=_once(group.assigned_users), assigned_sources=_once(group.assigned_sources)
+        group,
+        assigned_users=_once(group.assigned_users),
+        assigned_sources=_once(group.assigned_sources),
     )
 
 

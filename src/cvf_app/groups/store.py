@@ -1,8 +1,8 @@
-"""Discovery groups in MongoDB, one document each; a version number makes every change a compare-and-set."""
+"""Discovery groups in MongoDB, one document each, with a version: changes compare and set."""
 
 from typing import Any
 
-from cvf_app.backends.mongo import Mongo
+from cvf_app.backends.mongo import Index, Mongo
 from cvf_app.errors import NotFound
 from cvf_app.groups.model import DiscoveryGroup, GroupId
 from cvf_app.ids import NetworkId, SourceId
@@ -10,7 +10,7 @@ from cvf_app.principal import UserId
 from cvf_app.wire import convert, plain
 
 COLLECTION = "groups"
-INDICES = {COLLECTION: ((("assignedUsers", 1),), (("assignedSources", 1),))}
+INDICES = (Index((("assignedUsers", 1),)), Index((("assignedSources", 1),)))
 Versioned = tuple[DiscoveryGroup, int]
 
 
@@ -18,7 +18,12 @@ class GroupStore:
     """The collection `groups`; ids and versions stand beside the published fields."""
 
     def __init__(self, mongo: Mongo) -> None:
+        """Keep groups in this database."""
         self._groups = mongo.collection(COLLECTION)
+
+    async def prepare(self) -> None:
+        """Make the indices; when the database is new."""
+        await self._groups.create_indices(INDICES)
 
     async def insert(self, group: DiscoveryGroup) -> None:
         """Keep a new group.
@@ -44,19 +49,25 @@ class GroupStore:
         found = await self._groups.find({}, sort=[("groupName", 1), ("_id", 1)])
         return tuple(_read(document)[0] for document in found)
 
-    async def list_of_user(self, user_id: UserId, network_id: NetworkId) -> tuple[DiscoveryGroup, ...]:
+    async def list_of_user(
+        self, user_id: UserId, network_id: NetworkId
+    ) -> tuple[DiscoveryGroup, ...]:
         """Return a user's groups within a network."""
         found = await self._groups.find({"assignedUsers": user_id, "networkId": network_id})
         return tuple(_read(document)[0] for document in found)
 
     async def list_of_source(self, source_id: SourceId) -> tuple[Versioned, ...]:
         """Return the groups that name a source, with their versions."""
-        return tuple(_read(document) for document in await self._groups.find({"assignedSources": source_id}))
+        return tuple(
+            _read(document) for document in await self._groups.find({"assignedSources": source_id})
+        )
 
     async def replace(self, group: DiscoveryGroup, version: int) -> bool:
-        """Write a group over this version of it; false means that somebody else changed it first."""
+        """Write a group over this version; false means that somebody else changed it first."""
         change = {"$set": {**_fields(group), "version": version + 1}}
-        return await self._groups.update_one({"_id": group.group_id, "version": version}, change) == 1
+        return (
+            await self._groups.update_one({"_id": group.group_id, "version": version}, change) == 1
+        )
 
     async def delete(self, group_id: GroupId) -> bool:
         """Delete a group; false means that there was none."""

@@ -16,7 +16,7 @@ class Steps(Protocol):
         ...
 
     async def report(self, stage: str, fraction: float) -> None:
-        """Say what is being done and how far the whole job is, from 0 to 1; call as often as you like.
+        """Say what is being done and how far the whole job is, from 0 to 1; call it often.
 
         A new stage becomes an entry of the status list; in between only the newest is kept, at
         most twice a second. When the job is cancelled the handler gets `CancelledError` at any

@@ -132,11 +132,11 @@ class Jobs:
             await asyncio.sleep(WATCH_SECONDS)
 
     async def recover(self, tasks: Collection[str], limit: int) -> tuple[JobId, ...]:
-        """Return jobs of these kinds that a worker should claim: never rung, or left by a dead one."""
+        """Return jobs of these kinds to be claimed: never rung, or left by a dead worker."""
         return await self._store.due(tasks, self._clock().timestamp(), limit)
 
     async def claim(self, job_id: JobId, tasks: Collection[str]) -> Lease | None:
-        """Take a job of these kinds if it waits or its lease ran out; nothing when another was faster.
+        """Take a job of these kinds if it waits or its lease ran out; else nothing.
 
         A job with a cancel asked for, or with too many attempts, comes with its `ending` set: it is
         only to be undone and ended.

@@ -2,9 +2,10 @@
 
 A document is a `JobDocument` (the id as `_id`) and, beside it, what only the rail knows:
 `exclusive` (the caller's key while the job is not ended, else the job's own id: always there and
-unique, so that the database refuses a second job of one key), `queuedAt`, `notBefore`, `leaseUntil`
-(seconds with fractions), `lease` (who runs it; changes with every claim), `begun` (a handler may have left traces) and `ending` (how it
-will end once undone). Every change is one `update_one` with what must still be true in its filter.
+unique, so that the database refuses a second job of one key), `queuedAt`, `notBefore` and
+`leaseUntil` (seconds with fractions), `lease` (who runs it; changes with every claim), `begun` (a
+handler may have left traces) and `ending` (how it will end once undone). Every change is one
+`update_one` with what must still be true in its filter.
 """
 
 from collections.abc import Collection
@@ -78,7 +79,7 @@ class JobStore:
         return tuple(_read(each).document for each in found)
 
     async def due(self, tasks: Collection[str], now: float, limit: int) -> tuple[JobId, ...]:
-        """Return jobs that somebody should run now: those whose lease ran out, then waiting ones."""
+        """Return jobs to be run now: those whose lease ran out, then waiting ones."""
         kinds = {"task": {"$in": sorted(tasks)}}
         waiting = {"state": JobState.WAITING.value, "notBefore": {"$lte": now}, **kinds}
         lapsed = {"state": JobState.RUNNING.value, "leaseUntil": {"$lt": now}, **kinds}
@@ -122,7 +123,7 @@ class JobStore:
     async def progress(
         self, job_id: JobId, lease: str, stage: str, fraction: float, entry: StatusEntry | None
     ) -> bool:
-        """Write how far a job is, with an entry in its list if one is given; False when the lease is lost."""
+        """Write how far a job is, with an entry if one is given; False when the lease is lost."""
         change: Document = {"$set": {"stage": stage, "progress": fraction}}
         if entry is not None:
             change |= _pushed(entry)
@@ -135,7 +136,7 @@ class JobStore:
     async def end(
         self, job_id: JobId, lease: str | None, entry: StatusEntry, result: dict[str, Any] | None
     ) -> bool:
-        """End a job that is ours (or, without a lease, one that never began); False when it is not."""
+        """End a job of ours (or, without a lease, one that never began); False if it is not."""
         last: Document = {
             "state": entry.state.value,
             "stage": entry.stage,
@@ -155,7 +156,7 @@ class JobStore:
     async def hand_back(
         self, job_id: JobId, lease: str, attempts: int, not_before: float, entry: StatusEntry
     ) -> bool:
-        """Make a job of ours wait again, not to be begun before a moment; False when it is not ours."""
+        """Make a job of ours wait again until a moment; False when it is not ours."""
         waiting = {
             "state": JobState.WAITING.value,
             "lease": None,

@@ -13,7 +13,6 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from cvf_app.config import Config
 from cvf_app.errors import Invalid
 from cvf_app.local.layout import Layout, Ports
 from cvf_app.local.ports import LOOPBACK
@@ -94,7 +93,7 @@ def secantus_command(layout: Layout, ports: Ports, *, login: bool = True) -> tup
         *(str(program), "--host", LOOPBACK, "--port", str(ports.database)),
         *("--storage-path", str(layout.folder / "database")),
         # A settings file in the home folder of whoever starts us must not change anything.
-        *("--config", os.devnull),
+        *("--config", str(layout.database_settings)),
         # Without the last, 35 of 10,336 acknowledged writes were lost by kill -9; with it none.
         *("--log-level", "WARNING", "--standalone", "--sync-on-commit"),
     )
@@ -193,13 +192,3 @@ def app(
 def _hypercorn(environ: Mapping[str, str]) -> tuple[str, ...]:
     named = environ.get("CV3_HYPERCORN_PATH")
     return (named,) if named else (sys.executable, "-m", "hypercorn")
-
-
-def redis_block(layout: Layout) -> dict[str, object]:
-    """Return the `Redis` block of the configuration."""
-    return {"Path": str(layout.valkey_socket)}
-
-
-def is_local(config: Config) -> bool:
-    """Say whether the stand-ins belong to this instance."""
-    return config.mode.value == "local"

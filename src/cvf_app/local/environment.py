@@ -54,7 +54,7 @@ class Wanted:
 
 
 def venv_command() -> str | None:
-    """Return the command that gives this Python what it lacks to make environments, if it lacks anything."""
+    """Return the command that gives this Python what it lacks to make environments, if any."""
     if importlib.util.find_spec("venv") and importlib.util.find_spec("ensurepip"):
         return None
     version = f"{sys.version_info[0]}.{sys.version_info[1]}"

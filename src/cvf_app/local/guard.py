@@ -16,7 +16,7 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import IO
 
@@ -99,7 +99,9 @@ class Lock:
 class Kept:
     """One child as the guard keeps it: its process, its state and its restarts."""
 
-    def __init__(self, child: Child, bound: socket.socket | None, environ: Mapping[str, str]) -> None:
+    def __init__(
+        self, child: Child, bound: socket.socket | None, environ: Mapping[str, str]
+    ) -> None:
         """Keep the child; it is not started yet."""
         self.child = child
         self.state = "waiting"
@@ -166,7 +168,7 @@ class Kept:
 class Guard:
     """Keeps the children of one instance alive until it is told to stop."""
 
-    def __init__(
+    def __init__(  # noqa: PLR0913 - what one instance consists of
         self,
         layout: Layout,
         children: Sequence[Child],
@@ -174,8 +176,10 @@ class Guard:
         bound: socket.socket | None,
         address: str,
         environ: Mapping[str, str],
+        done: Mapping[str, Callable[[], None]],
     ) -> None:
-        """Take everything; nothing is started yet."""
+        """Take everything, and what to note when a step is done; nothing is started yet."""
+        self._done = done
         self._layout = layout
         self._kept = [Kept(child, bound, environ) for child in children]
         self._address = address
@@ -226,7 +230,7 @@ class Guard:
             soon_dead = 0 if time.monotonic() - began > _STEADY_SECONDS else soon_dead + 1
             if soon_dead > len(PAUSES):
                 kept.state = "given up"
-                say(f"{kept.child.name} {reason}; it keeps failing and is given up, see {kept.child.log}")
+                say(f"{kept.child.name} {reason}; it keeps failing and is given up")
                 self._publish("failed")
                 return
             pause = PAUSES[max(soon_dead - 1, 0)]
@@ -249,7 +253,12 @@ class Guard:
                 return f"was not ready in {kept.child.ready_seconds:.0f} s"
             return _ending(process.returncode)
         kept.state = "done" if kept.child.once else "running"
-        say(f"{kept.child.name} is {kept.state}" + (f" (pid {process.pid})" if kept.identity else ""))
+        if kept.child.once and kept.child.name in self._done:
+            self._done[kept.child.name]()
+        say(
+            f"{kept.child.name} is {kept.state}"
+            + (f" (pid {process.pid})" if kept.identity else "")
+        )
         first_ready.set()
         self._publish()
         return _ending(await process.wait())

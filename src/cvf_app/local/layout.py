@@ -99,6 +99,11 @@ class Layout:
         return self.run / "status.json"
 
     @property
+    def database_settings(self) -> Path:
+        """Return the database's own settings file, which stays empty: the command line says all."""
+        return self.folder / "database.toml"
+
+    @property
     def uploads(self) -> Path:
         """Return the folder of uploaded files and segments."""
         return self.folder / "data"
@@ -129,7 +134,10 @@ class Layout:
                 folder.mkdir(mode=0o700, parents=True, exist_ok=True)
                 folder.chmod(0o700)
             except OSError as fault:
-                raise Invalid(f"The folder {folder} cannot be made ours: {fault.strerror}.") from fault
+                raise Invalid(
+                    f"The folder {folder} cannot be made ours: {fault.strerror}."
+                ) from fault
+        self.database_settings.touch(mode=0o600)
 
 
 def write(path: Path, value: object) -> None:

@@ -44,7 +44,9 @@ def parse(bind: str) -> tuple[str, int]:
     """
     host, _, port = bind.rpartition(":")
     if not host or not port.isdecimal():
-        raise Invalid(f"'{bind}' is no address to listen on; write host:port, as in 127.0.0.1:5000.")
+        raise Invalid(
+            f"'{bind}' is no address to listen on; write host:port, as in 127.0.0.1:5000."
+        )
     return host.strip("[]"), int(port)
 
 

@@ -29,7 +29,7 @@ def identify(pid: int) -> Identity | None:
 
 
 def _started(pid: int) -> str:
-    if sys.platform == "linux":
+    if _LIBC is not None:
         try:
             told = Path(f"/proc/{pid}/stat").read_text()
         except (FileNotFoundError, ProcessLookupError):

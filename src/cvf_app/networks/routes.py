@@ -8,17 +8,17 @@ from cvf_app.parts import use
 from cvf_app.web.access import ANYONE_KNOWN, allow
 from cvf_app.web.io import reply
 
-blueprint = Blueprint("networks", __name__, url_prefix="/networks")
+bp = Blueprint("networks", __name__, url_prefix="/networks")
 
 
-@blueprint.get("/")
+@bp.get("/")
 @allow(*ANYONE_KNOWN)
 async def list_networks() -> Response:
     """List the networks."""
     return reply(await use(Networks).list_networks())
 
 
-@blueprint.get("/<network_id>")
+@bp.get("/<network_id>")
 @allow(*ANYONE_KNOWN)
 async def get_network(network_id: str) -> Response:
     """Show one network."""

@@ -10,11 +10,12 @@ class Networks:
     """Discovery networks, as far as this instance knows of them."""
 
     def __init__(self, store: NetworkStore) -> None:
+        """Work on this store."""
         self._store = store
         self._own: Network | None = None
 
     async def own(self) -> Network:
-        """Return the built-in network, whose id is the installation id (it never changes, so it is kept)."""
+        """Return the built-in network; its id, the installation id, never changes."""
         if self._own is None:
             self._own = _built_in(await self._store.installation_id())
         return self._own
@@ -39,7 +40,7 @@ def _built_in(installation: NodeId) -> Network:
     return Network(
         network_id=NetworkId(installation),
         network_name="This instance",
-        description="The network that every instance has of its own: its one node is the instance itself.",
+        description="The network of this instance alone.",
         node_ids=(installation,),
         visible=False,
         instance_id=installation,

@@ -1,16 +1,30 @@
 """File and remap pipelines: how the rows of a file become subjects.
 
 The published schemas of file pipelines can be satisfied by no document, so these are ours:
-a stray `sourceType` is dropped, and the four kinds of file pipeline are told apart by their
-members and not by the published constant of `subjectIdLocation`.
+a stray `sourceType` is read and dropped by `check`, and the four kinds of file pipeline are told
+apart by their members and not by the published constant of `subjectIdLocation`.
 """
 
 from typing import Literal, NewType
 
+import msgspec
+
+from cvf_app.errors import Invalid
 from cvf_app.wire import Wire
 
 PipelineId = NewType("PipelineId", str)
 Destination = Literal["hpo", "ordo", "gene", "snomedCT", "eav", "ncit", "subject"]
+
+
+class Unreadable(Invalid):
+    """The content of a file is not what it should be; the sentence says where."""
+
+
+class Refusal(Wire, frozen=True, kw_only=True):
+    """A row that was left out: its line in the file, from 1, and why."""
+
+    line: int
+    reason: str
 
 
 class RowFilter(Wire, frozen=True, kw_only=True):
@@ -41,6 +55,7 @@ class FilePipeline(Wire, frozen=True, kw_only=True, tag_field="pipelineType", ta
     expansion_policy: Literal["individual", "customized"] | None = None
     new_attribute: str | None = None
     row_filter: RowFilter | None = None
+    source_type: msgspec.Raw | None = None
 
 
 class BasicPattern(Wire, frozen=True, kw_only=True, tag_field="patternSetType", tag="basic"):
@@ -74,6 +89,7 @@ class RemapPipeline(Wire, frozen=True, kw_only=True, tag_field="pipelineType", t
     pipeline_id: PipelineId | None = None
     pipeline_name: str
     directives: tuple[Directive, ...]
+    source_type: msgspec.Raw | None = None
 
 
 Pipeline = FilePipeline | RemapPipeline

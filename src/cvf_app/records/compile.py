@@ -1,4 +1,4 @@
-"""From a record query to a plan of the engine: what it asks, in normal form, or why it cannot be asked.
+"""From a record query to a plan: what it asks, in normal form, or why it cannot be asked.
 
 Pure. Term ids lose their prefixes here, filters that restrict nothing are left out,
 and what this instance does not do yet is refused with the name of the field.

@@ -81,7 +81,9 @@ def _details(found: Findings, depth: Depth) -> ResultDetails | None:
     else:
         return None
     kept = _fitting(subjects)
-    return ResultDetails(subjects=tuple(msgspec.Raw(each) for each in kept), truncated=len(kept) < found.count)
+    return ResultDetails(
+        subjects=tuple(msgspec.Raw(each) for each in kept), truncated=len(kept) < found.count
+    )
 
 
 def _fitting(subjects: list[bytes]) -> list[bytes]:

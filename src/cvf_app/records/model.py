@@ -119,7 +119,7 @@ class EavFilter(Wire, frozen=True, kw_only=True):
 
 
 class SourcesFilter(Wire, frozen=True, kw_only=True):
-    """The sources asked; empty means all that the asker may know of; unknown ids are passed over."""
+    """The sources asked; empty means all in reach; unknown ids are passed over."""
 
     sources: tuple[SourceId, ...] = ()
 
@@ -209,7 +209,9 @@ class RecordDataQuery(Wire, frozen=True, kw_only=True, tag_field="messageType", 
     status: QueryStatus
 
 
-class RecordDataResponse(Wire, frozen=True, kw_only=True, tag_field="messageType", tag="dataMessage"):
+class RecordDataResponse(
+    Wire, frozen=True, kw_only=True, tag_field="messageType", tag="dataMessage"
+):
     """The answers of one node's sources so far (`record_data_response`), in the order they came."""
 
     message_attributes: MessageAttributes

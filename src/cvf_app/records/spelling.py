@@ -1,4 +1,4 @@
-"""The query builder as people send it → `RecordQuery`: two spellings in, one kept, and nothing too large.
+"""The query builder as sent → `RecordQuery`: two spellings in, one kept, nothing too large.
 
 The published prose and the published files spell five fields differently. Both are
 taken; what is kept and answered has the spelling of the files. Limits are checked
@@ -49,7 +49,9 @@ def normalised(query: dict[str, Any]) -> dict[str, Any]:
         filters = query.get(kind)
         if isinstance(filters, list):
             _check_length(filters, MOST_FILTERS, f"$.{kind}", "filters of one kind")
-            query[kind] = [_filter(each, kind, f"$.{kind}[{place}]") for place, each in enumerate(filters)]
+            query[kind] = [
+                _filter(each, kind, f"$.{kind}[{place}]") for place, each in enumerate(filters)
+            ]
     subject = query.get("subject")
     if isinstance(subject, dict) and isinstance(subject.get("familyType"), dict):
         family = _respelled(subject["familyType"], "familyType", "$.subject.familyType")
@@ -68,7 +70,9 @@ def _filter(value: object, kind: str, path: str) -> object:
             _check_length(inner, MOST_TERMS, f"{path}.{name}", "entries")
             for place, each in enumerate(inner):
                 if isinstance(each, dict) and isinstance(each.get("alleles"), list):
-                    _check_length(each["alleles"], MOST_TERMS, f"{path}.{name}[{place}].alleles", "alleles")
+                    _check_length(
+                        each["alleles"], MOST_TERMS, f"{path}.{name}[{place}].alleles", "alleles"
+                    )
     return _respelled(value, kind, path)
 
 
@@ -76,13 +80,18 @@ def _respelled(fields: dict[str, Any], kind: str, path: str) -> dict[str, Any]:
     other = _OTHER_SPELLINGS.get(kind, {})
     for theirs, ours in other.items():
         if theirs in fields and ours in fields:
-            raise Invalid(f"{theirs} and {ours} are the same field; send one of them.", path=f"{path}.{theirs}")
+            raise Invalid(
+                f"{theirs} and {ours} are the same field; send one of them.",
+                path=f"{path}.{theirs}",
+            )
     return {other.get(name, name): value for name, value in fields.items()}
 
 
 def _check_length(values: list[Any], most: int, path: str, what: str) -> None:
     if len(values) > most:
-        raise Invalid(f"A query takes at most {most} {what} here; this has {len(values)}.", path=path)
+        raise Invalid(
+            f"A query takes at most {most} {what} here; this has {len(values)}.", path=path
+        )
 
 
 def _check_values(value: object, path: str, depth: int) -> None:

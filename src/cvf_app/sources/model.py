@@ -1,16 +1,16 @@
 """Sources, their data files and what is told about their contents."""
 
-from typing import Annotated, Literal, NewType
+from typing import Annotated, NewType
 
 import msgspec
 
+from cvf_app.files.formats import FileFormat
 from cvf_app.ids import SourceId
-from cvf_app.pipelines.model import PipelineId
+from cvf_app.pipelines.model import FilePipeline, PipelineId
 from cvf_app.wire import Job, Wire
 
 DataFileId = NewType("DataFileId", str)
 SourceName = Annotated[str, msgspec.Meta(pattern="^[a-zA-Z0-9]+$", max_length=128)]
-FileFormat = Literal["csv", "tsv", "vcf", "phenopacket", "zip", "xlsx"]
 
 
 class SubjectCapability(Wire, frozen=True, kw_only=True):
@@ -105,6 +105,7 @@ class Ingest(Job, frozen=True, kw_only=True, tag="ingest"):
     source_id: SourceId
     pipeline_id: PipelineId | None = None
     data_file_ids: tuple[DataFileId, ...]
+    request_id: str = ""
 
 
 class Remap(Job, frozen=True, kw_only=True, tag="remap"):
@@ -113,9 +114,80 @@ class Remap(Job, frozen=True, kw_only=True, tag="remap"):
     source_id: SourceId
     pipeline_id: PipelineId
     data_file_ids: tuple[DataFileId, ...]
+    request_id: str = ""
 
 
 class Reindex(Job, frozen=True, kw_only=True, tag="reindex"):
     """Build a new generation from the stored subjects."""
 
     source_id: SourceId
+    request_id: str = ""
+
+
+class SourceChange(Wire, frozen=True, kw_only=True, tag_field="sourceType", tag="internal"):
+    """What a PATCH may carry; what is absent stays. The index is computed here: what is sent of it is passed over."""
+
+    source_id: SourceId | None = None
+    source_name: SourceName | None = None
+    display_name: str | None = None
+    source_description: str | None = None
+    owner: str | None = None
+    owner_email: str | None = None
+    online: bool | None = None
+    record_index: RecordIndex | None = None
+
+
+class Share(Wire, frozen=True, kw_only=True):
+    """The contribution of one data file to a source: so many subjects in so many batches."""
+
+    share: str
+    data_file_id: DataFileId
+    subjects: int
+    batches: int
+
+
+class Contents(Wire, frozen=True, kw_only=True):
+    """What a source holds at one time: everything that one switch replaces."""
+
+    generation: int = 0
+    folder: str | None = None
+    shares: tuple[Share, ...] = ()
+    capability: Capability = Capability()
+    record_count: int = 0
+
+
+class KeptFile(Wire, frozen=True, kw_only=True):
+    """A data file as we keep it, with what an ingest found out about it."""
+
+    data_file_id: DataFileId
+    filename: str
+    file_format: FileFormat
+    source_id: SourceId
+    size: int
+    sha256: str
+    uploaded_at: int
+    columns: tuple[str, ...] = ()
+    file_pipeline: FilePipeline | None = None
+    deleted: bool = False
+
+
+class UploadTokenReply(Wire, frozen=True, kw_only=True):
+    """An upload token, with what a client needs to cut a file."""
+
+    token: str
+    expires_in: int
+    chunk_size: int
+
+
+class ChunkReply(Wire, frozen=True, kw_only=True):
+    """The published answer to a chunk; with the last missing one comes the data file's id."""
+
+    status: str
+    data_file_id: DataFileId | None = None
+
+
+class Started(Wire, frozen=True, kw_only=True):
+    """The published success of an action, with the job that does it."""
+
+    status: str
+    job_id: str | None = None

@@ -86,7 +86,7 @@ async def _token_request() -> TokenRequest:
 async def _exchange(asked: TokenRequest) -> Tokens:
     match asked.grant_type:
         case "authorization_code":
-            needed = ("code", "code_verifier", "redirect_uri")
+            needed: tuple[str, ...] = ("code", "code_verifier", "redirect_uri")
         case "refresh_token":
             needed = ("refresh_token",)
         case _:

@@ -5,7 +5,7 @@ What tells who somebody is (names, e-mail address, affiliation, login name) stan
 agree, so each change is one write.
 """
 
-from cvf_app.backends.mongo import Collection, Document, Index, Mongo
+from cvf_app.backends.mongo import Collection, Document, Index
 from cvf_app.principal import Role, UserId
 from cvf_app.wire import Wire, convert, plain
 
@@ -38,8 +38,9 @@ class KeptUser(Wire, frozen=True, kw_only=True, omit_defaults=False):
 class UserStore:
     """The documents of local users."""
 
-    def __init__(self, mongo: Mongo) -> None:
-        self._users: Collection = mongo.collection(COLLECTION)
+    def __init__(self, collection: Collection) -> None:
+        """Keep users in this collection."""
+        self._users = collection
 
     async def prepare(self) -> None:
         """Make the indices; call it when the database is new."""

@@ -69,7 +69,7 @@ const start = async () => {
   });
   if (provider) {
     page.initOAuth({
-      clientId: provider.clientId,
+      clientId: provider.client_id,
       scopes: 'openid profile email',
       usePkceWithAuthorizationCodeGrant: true,
       additionalQueryStringParams: { nonce: random() },

@@ -1,3 +1,4 @@
+# ruff: noqa: ANN, SLF001, ICN001, INP001, T201 - Canaille has no types, is mended through internals, and this runs alone
 """What Canaille 0.3.6 does wrongly for us, mended from outside; imported before `create_app`.
 
 It reaches into internals, hence the exact pin. Each patch says what happens without it.

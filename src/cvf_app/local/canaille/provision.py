@@ -1,3 +1,4 @@
+# ruff: noqa: ANN, SLF001, ICN001, INP001, T201 - Canaille has no types, is mended through internals, and this runs alone
 """Make Canaille's database, our clients and the first person, in one call.
 
 `python provision.py FOLDER PORT` with a JSON object on standard input: `users` (list with

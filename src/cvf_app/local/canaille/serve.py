@@ -1,3 +1,4 @@
+# ruff: noqa: ANN, SLF001, ICN001, INP001, T201 - Canaille has no types, is mended through internals, and this runs alone
 """Serve Canaille on loopback: `python serve.py FOLDER PORT`. Started and kept by the guard."""
 
 import asyncio
@@ -20,7 +21,9 @@ async def main(folder: Path, port: int) -> None:
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stopped.set)
     app = create_app(config=settings(folder, port))
-    how = Config.from_mapping({"bind": [f"127.0.0.1:{port}"], "graceful_timeout": 2, "accesslog": None})
+    how = Config.from_mapping(
+        {"bind": [f"127.0.0.1:{port}"], "graceful_timeout": 2, "accesslog": None}
+    )
     await serve(app, how, shutdown_trigger=stopped.wait)
 
 

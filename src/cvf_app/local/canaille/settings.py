@@ -1,3 +1,4 @@
+# ruff: noqa: ANN, SLF001, ICN001, INP001, T201 - Canaille has no types, is mended through internals, and this runs alone
 """The configuration of Canaille for one instance, and the key it signs with.
 
 Runs in Canaille's virtual environment. Every setting that is not Canaille's default has
@@ -12,7 +13,7 @@ from pathlib import Path
 from joserfc.jwk import RSAKey
 
 ACCESS_SECONDS = 900
-"""A locked person's access token stays valid until it expires, so it lives a quarter of an hour."""
+"""A locked person's access token stays valid until it expires, so its life is short."""
 
 
 def keys(folder: Path) -> dict:

@@ -10,6 +10,7 @@ from datetime import datetime, timedelta
 from typing import TypeVar
 
 import msgspec
+import structlog
 
 from cvf_app.backends.http import Answer, Http
 from cvf_app.backends.keystore import KeyStore
@@ -20,6 +21,7 @@ from cvf_app.users.identity.oidc import SERVICE, basic
 from cvf_app.wire import Heard, decode
 
 T = TypeVar("T")
+log = structlog.get_logger("cv3.identity")
 
 SCIM_CLIENT = "identity/scim"
 _USER = "urn:ietf:params:scim:schemas:core:2.0:User"
@@ -71,8 +73,9 @@ class Scim:
         """Make an account with a first password."""
         if await self.find(account.username) is not None:
             raise Conflict("There is an account of this name at the identity provider already.")
-        # The provider insists on a family name.
-        name = {"familyName": account.last_name or account.username}
+        full_name = f"{account.first_name} {account.last_name}".strip() or account.username
+        # The provider insists on these two.
+        name = {"formatted": full_name, "familyName": account.last_name or account.username}
         if account.first_name:
             name["givenName"] = account.first_name
         answer = await self._send(
@@ -82,8 +85,7 @@ class Scim:
                 "schemas": [_USER],
                 "userName": account.username,
                 "name": name,
-                "displayName": f"{account.first_name} {account.last_name}".strip()
-                or account.username,
+                "displayName": full_name,
                 "emails": [{"value": account.email}],
                 "password": password,
                 "active": True,
@@ -158,6 +160,8 @@ def _account(user: _User) -> Account:
 
 def _read(answer: Answer, kind: type[T]) -> T:
     if not answer.succeeded:
+        # Without the body, which may name a person.
+        log.error("accounts_refused", status=answer.status)
         raise Unavailable(f"{SERVICE} refused to look after an account.")
     try:
         return decode(answer.body, kind)

@@ -1,0 +1,82 @@
+"""`cvf jobs`: work in the background."""
+
+from typing import Annotated
+
+import typer
+
+from cvf_app.console.here import server
+from cvf_app.console.show import AsJson, details, follow, moment, out, said, table
+
+jobs = typer.Typer(help="Work in the background.", no_args_is_help=True)
+JobArgument = Annotated[str, typer.Argument(help="Id of the job.")]
+
+
+def add_to(_: typer.Typer) -> None:
+    """Put nothing at the root: all is below `jobs`."""
+
+
+@jobs.command("list")
+def list_jobs(context: typer.Context, json: AsJson = False) -> None:
+    """List your jobs, latest first."""
+    columns = {
+        "jobId": "Id",
+        "task": "Task",
+        "state": "State",
+        "stage": "Stage",
+        "done": "Done",
+        "attempts": "Attempts",
+        "created": "Created",
+    }
+    rows = server(context).get("/jobs/")
+    if not json:
+        rows = [
+            {
+                **row,
+                "done": f"{row.get('progress', 0):.0%}",
+                "created": moment(row.get("createdAt")),
+            }
+            for row in rows
+        ]
+    table(rows, columns, for_program=json, none="There are no jobs.")
+
+
+@jobs.command("show")
+def show(context: typer.Context, job: JobArgument, json: AsJson = False) -> None:
+    """Show a job and its history."""
+    found = server(context).get(f"/jobs/{job}")
+    if json:
+        details(found, for_program=True)
+        return
+    details({name: value for name, value in found.items() if name != "status"}, for_program=False)
+    columns = {
+        "at": "At",
+        "attempt": "Attempt",
+        "state": "State",
+        "stage": "Stage",
+        "done": "Done",
+        "error.message": "Error",
+    }
+    steps = [
+        {**step, "at": moment(step["timestamp"]), "done": f"{step.get('progress', 0):.0%}"}
+        for step in found.get("status", ())
+    ]
+    out.print()
+    table(steps, columns, for_program=False, none="")
+
+
+@jobs.command("cancel")
+def cancel(context: typer.Context, job: JobArgument, json: AsJson = False) -> None:
+    """Ask a job to stop; what it began is undone."""
+    told = server(context).send("PUT", f"/jobs/{job}/cancel")
+    said(told, f"Asked {job} to stop.", for_program=json)
+
+
+@jobs.command("follow")
+def follow_job(context: typer.Context, job: JobArgument, json: AsJson = False) -> None:
+    """Wait for a job; Ctrl-C leaves it running."""
+    ended = follow(server(context), job)
+    if json:
+        details(ended, for_program=True)
+        return
+    out.print("Done.")
+    details(ended.get("result") or {}, for_program=False)

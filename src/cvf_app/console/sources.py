@@ -1,0 +1,226 @@
+"""`cvf sources`, `upload`, `ingest` and `remap`."""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from cvf_app.console.failures import Misused, NoSuchThing
+from cvf_app.console.here import pipeline_named, server, source_named
+from cvf_app.console.server import Json, Server
+from cvf_app.console.show import AsJson, details, err, follow, out, said, table
+from cvf_app.console.upload import CHUNK_BYTES, send
+
+sources = typer.Typer(help="Sources and what they hold.", no_args_is_help=True)
+SourceArgument = Annotated[str, typer.Argument(help="Id or name of the source.")]
+FileOption = Annotated[
+    list[str] | None, typer.Option("--file", help="Id or name of a data file; may be repeated.")
+]
+NoWait = Annotated[bool, typer.Option("--no-wait", help="Do not wait for the job.")]
+_TABLES = ("csv", "tsv", "xlsx")
+
+
+def add_to(app: typer.Typer) -> None:
+    """Put the commands of this file at the root."""
+    app.command()(upload)
+    app.command()(ingest)
+    app.command()(remap)
+
+
+@sources.command("list")
+def list_sources(context: typer.Context, json: AsJson = False) -> None:
+    """List the sources that you may know of."""
+    columns = {
+        "sourceName": "Name",
+        "displayName": "Display name",
+        "recordIndex.recordCount": "Records",
+        "online": "Online",
+        "sourceId": "Id",
+    }
+    rows = server(context).get("/sources/")
+    none = "You may know of no source. Make one: cvf sources create NAME"
+    table(rows, columns, for_program=json, none=none)
+
+
+@sources.command("create")
+def create(
+    context: typer.Context,
+    name: Annotated[str, typer.Argument(help="Letters and digits.")],
+    display_name: Annotated[str, typer.Option(help="What people read; else the name.")] = "",
+    description: Annotated[str, typer.Option()] = "",
+    owner: Annotated[str, typer.Option()] = "",
+    owner_email: Annotated[str, typer.Option()] = "",
+    json: AsJson = False,
+) -> None:
+    """Make a source."""
+    asked = {
+        "sourceType": "internal",
+        "sourceName": name,
+        "displayName": display_name or name,
+        "sourceDescription": description,
+        "owner": owner,
+        "ownerEmail": owner_email,
+    }
+    made = server(context).send("POST", "/sources/", asked)
+    sentence = f"Made the source {name} ({made['sourceId']}).\nNext: cvf upload {name} FILE…"
+    said(made, sentence, for_program=json)
+
+
+@sources.command("show")
+def show(context: typer.Context, source: SourceArgument, json: AsJson = False) -> None:
+    """Show a source, its files and its indices."""
+    asked = server(context)
+    found = source_named(asked, source)
+    whole = asked.get(f"/sources/{found['sourceId']}")
+    files = asked.get(f"/sources/{found['sourceId']}/datafiles")
+    if json:
+        details({**whole, "dataFiles": files}, for_program=True)
+        return
+    details(
+        {name: value for name, value in whole.items() if name != "recordIndex"}, for_program=False
+    )
+    index = whole.get("recordIndex") or {}
+    kinds = [kind for kind, there in (index.get("capability") or {}).items() if there is True]
+    attributes = list((index.get("eavIndex") or {}).get("mappings") or {})
+    told = {"records": index.get("recordCount"), "kinds": kinds, "attributes": attributes}
+    details(told, for_program=False)
+    out.print()
+    _files_table(files)
+
+
+@sources.command("delete")
+def delete(
+    context: typer.Context,
+    source: SourceArgument,
+    yes: Annotated[bool, typer.Option("--yes", help="Do not ask.")] = False,
+    json: AsJson = False,
+) -> None:
+    """Delete a source with its files and subjects."""
+    asked = server(context)
+    found = source_named(asked, source)
+    if not yes:
+        typer.confirm(f"Delete {found['sourceName']} with all its files and subjects?", abort=True)
+    done = asked.send("DELETE", f"/sources/{found['sourceId']}")
+    said(done, f"Deleted {found['sourceName']}.", for_program=json)
+
+
+def upload(
+    context: typer.Context,
+    source: SourceArgument,
+    paths: Annotated[
+        list[Path], typer.Argument(help="Files, or folders (each becomes one zip).", exists=True)
+    ],
+    chunk_size: Annotated[int, typer.Option(min=1024, help="Bytes of one chunk.")] = CHUNK_BYTES,
+    json: AsJson = False,
+) -> None:
+    """Upload files into a source; an upload that was cut off goes on where it was."""
+    asked = server(context)
+    found = source_named(asked, source)
+    for path in paths:
+        if not send(asked, found["sourceId"], path, chunk_size):
+            err.print(f"{path} is there already; it was not sent again.", markup=False)
+    files = asked.get(f"/sources/{found['sourceId']}/datafiles")
+    if json:
+        table(files, {}, for_program=True, none="")
+        return
+    _files_table(files)
+    out.print(f"Next: cvf ingest {found['sourceName']}", markup=False)
+
+
+def ingest(
+    context: typer.Context,
+    source: SourceArgument,
+    pipeline: Annotated[
+        str | None, typer.Option(help="File pipeline (id or name); none for phenopackets.")
+    ] = None,
+    remap_by: Annotated[
+        str | None, typer.Option("--remap", help="Then remap by this pipeline (id or name).")
+    ] = None,
+    file: FileOption = None,
+    no_wait: NoWait = False,
+    json: AsJson = False,
+) -> None:
+    """Take data files in: those named, else all that are not yet processed."""
+    if no_wait and remap_by is not None:
+        raise Misused("--remap waits for the ingestion, so --no-wait cannot go with it.")
+    asked = server(context)
+    found = source_named(asked, source)
+    files = _chosen(asked, found, file, lambda one: not one.get("isProcessed"))
+    body: dict[str, Json] = {"dataFileIDs": files}
+    if pipeline is not None:
+        body["pipelineID"] = pipeline_named(asked, pipeline)["pipelineId"]
+    ended = _run(
+        asked, f"/sources/{found['sourceId']}/ingest", body, no_wait, json and not remap_by
+    )
+    if remap_by is not None and ended:
+        body["pipelineID"] = pipeline_named(asked, remap_by)["pipelineId"]
+        _run(asked, f"/sources/{found['sourceId']}/remap", body, no_wait, json)
+
+
+def remap(
+    context: typer.Context,
+    source: SourceArgument,
+    pipeline: Annotated[str, typer.Option(help="Remap pipeline (id or name).")],
+    file: FileOption = None,
+    no_wait: NoWait = False,
+    json: AsJson = False,
+) -> None:
+    """Turn read tables into subjects: the files named, else all tables of the source."""
+    asked = server(context)
+    found = source_named(asked, source)
+    files = _chosen(asked, found, file, lambda one: one.get("fileFormat") in _TABLES)
+    chosen = pipeline_named(asked, pipeline)["pipelineId"]
+    body = {"dataFileIDs": files, "pipelineID": chosen}
+    _run(asked, f"/sources/{found['sourceId']}/remap", body, no_wait, json)
+
+
+def _run(asked: Server, path: str, body: Json, no_wait: bool, for_program: bool) -> bool:
+    """Start a job and follow it to its end; say whether it was followed."""
+    started = asked.send("POST", path, body)
+    job_id = started["jobId"]
+    if no_wait:
+        said(started, f"Started. Follow it: cvf jobs follow {job_id}", for_program=for_program)
+        return False
+    job = follow(asked, job_id)
+    if for_program:
+        details(job, for_program=True)
+    else:
+        out.print("Done.")
+        details(job.get("result") or {}, for_program=False)
+    return True
+
+
+def _chosen(
+    asked: Server, source: Json, names: list[str] | None, default: Callable[[Json], bool]
+) -> list[str]:
+    files = asked.get(f"/sources/{source['sourceId']}/datafiles")
+    if not names:
+        found = [str(one["dataFileId"]) for one in files if default(one)]
+        if not found:
+            raise Misused(
+                f"{source['sourceName']} has no file to take: all are processed, or none is there.",
+                advice=f"cvf upload {source['sourceName']} FILE…, or name one with --file",
+            )
+        return found
+    chosen = []
+    for name in names:
+        known = [one for one in files if name in (one["dataFileId"], one["filename"])]
+        if not known:
+            raise NoSuchThing(
+                f"{source['sourceName']} has no data file {name}.",
+                advice=f"See: cvf sources show {source['sourceName']}",
+            )
+        chosen += [str(one["dataFileId"]) for one in known]
+    return chosen
+
+
+def _files_table(files: list[Json]) -> None:
+    columns = {
+        "filename": "File",
+        "fileFormat": "Format",
+        "size": "Bytes",
+        "isProcessed": "Processed",
+        "dataFileId": "Id",
+    }
+    table(files, columns, for_program=False, none="No files. Send some: cvf upload SOURCE FILE…")

@@ -1,0 +1,95 @@
+"""Zip archives from strangers: every entry is judged before the first one is read.
+
+Promises: nothing is written to disk. Refused are bombs (by ratio, size and number), paths that
+lead out, absolute paths, links, encryption and archives inside. What is no JSON is passed over.
+"""
+
+import stat
+import zipfile
+import zlib
+from collections.abc import Callable, Iterator
+from pathlib import Path, PurePosixPath
+from typing import IO, NamedTuple
+
+from cvf_app.pipelines.model import Unreadable
+
+MOST_ENTRIES = 500_000
+LARGEST_TOTAL = 16 * 2**30
+LARGEST_RATIO = 200
+_HARMLESS = 16 * 2**20
+_NESTED = {".zip", ".gz", ".bz2", ".xz", ".7z", ".rar", ".tar", ".tgz", ".zst"}
+_TAKEN = {".json", ".jsonl", ".ndjson"}
+_ENCRYPTED = 0x1
+_FAULTS = (zipfile.BadZipFile, zlib.error, NotImplementedError, EOFError, RuntimeError, OSError)
+
+
+class Entry(NamedTuple):
+    """A JSON file in an archive: its path there, and its open content."""
+
+    name: str
+    content: IO[bytes]
+
+
+def entries(path: Path, advance: Callable[[int], None]) -> Iterator[Entry]:
+    """Yield the JSON files of an archive; `advance` hears of the compressed bytes done.
+
+    Raises:
+        Unreadable: the archive is broken or not to be trusted, or there is no JSON in it.
+    """
+    try:
+        archive = zipfile.ZipFile(path)
+    except (*_FAULTS, ValueError) as fault:
+        raise Unreadable(f"This zip archive cannot be read: {fault}.") from fault
+    with archive:
+        found = archive.infolist()
+        _check_all(found, path.stat().st_size)
+        wanted = [info for info in found if _is_wanted(info)]
+        if not wanted:
+            raise Unreadable("There is no .json file in this zip archive.")
+        for info in wanted:
+            yield from _open(archive, info)
+            advance(info.compress_size)
+
+
+def _open(archive: zipfile.ZipFile, info: zipfile.ZipInfo) -> Iterator[Entry]:
+    try:
+        with archive.open(info) as content:
+            yield Entry(info.filename, content)
+    except _FAULTS as fault:
+        raise Unreadable(f"{info.filename!r} in the zip archive is damaged: {fault}.") from fault
+
+
+def _is_wanted(info: zipfile.ZipInfo) -> bool:
+    path = PurePosixPath(info.filename)
+    hidden = any(part.startswith((".", "__MACOSX")) for part in path.parts)
+    return not info.is_dir() and not hidden and path.suffix.lower() in _TAKEN
+
+
+def _check_all(found: list[zipfile.ZipInfo], size: int) -> None:
+    if len(found) > MOST_ENTRIES:
+        raise Unreadable(f"The zip archive has more than {MOST_ENTRIES} entries.")
+    total = 0
+    for info in found:
+        _check_one(info)
+        total += info.file_size
+        if info.file_size > _HARMLESS and info.file_size > LARGEST_RATIO * info.compress_size:
+            raise Unreadable(f"{info.filename!r} swells over {LARGEST_RATIO} times: a zip bomb.")
+    if total > LARGEST_TOTAL or (total > _HARMLESS and total > LARGEST_RATIO * size):
+        raise Unreadable("The zip archive swells far beyond its size: a zip bomb.")
+
+
+def _check_one(info: zipfile.ZipInfo) -> None:
+    # `orig_filename` is what the archive says; zipfile cuts `filename` at a zero byte.
+    name = info.orig_filename.replace("\\", "/")
+    path = PurePosixPath(name)
+    if name.startswith("/") or ":" in name.split("/")[0] or "\0" in name:
+        raise Unreadable(f"{name!r} in the zip archive is an absolute path.")
+    if ".." in path.parts:
+        raise Unreadable(f"{name!r} in the zip archive leads out of its folder.")
+    kind = stat.S_IFMT(info.external_attr >> 16)
+    if kind not in (0, stat.S_IFREG, stat.S_IFDIR):
+        raise Unreadable(f"{name!r} in the zip archive is a link or no plain file.")
+    if info.flag_bits & _ENCRYPTED:
+        raise Unreadable(f"{name!r} in the zip archive is encrypted.")
+    if path.suffix.lower() in _NESTED:
+        raise Unreadable(f"{name!r} is an archive inside the zip archive; unpack it first.")

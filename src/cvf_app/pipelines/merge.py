@@ -1,0 +1,138 @@
+"""Parts of one subject become one, and values of attributes get their types.
+
+Pure. Equal values are kept once, in the order of first sight; of a field the first value wins.
+"""
+
+import math
+import re
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+import msgspec
+
+from cvf_app.pipelines.model import Unreadable
+from cvf_app.subject import EavValue, GeneAlleles, Scalar, Subject
+
+MOST_ATTRIBUTES = 10_000
+_FIELDS = (
+    "sex",
+    "age",
+    "age_first_diagnosis",
+    "age_first_symptoms",
+    "family_type",
+    "affected",
+)
+_LISTS = ("hpo", "excluded_hpo", "ordo", "snomed", "ncit", "variant")
+_NUMBER = re.compile(r"-?(?:0|[1-9][0-9]{0,14})(?:\.[0-9]+)?(?:[eE][+-]?[0-9]{1,3})?")
+_INTEGER = re.compile(r"-?[0-9]+")
+_TRUTH = {"true": True, "false": False}
+_NUMERIC, _BOOLEAN = 1, 2
+
+
+def merge(parts: Sequence[Subject]) -> Subject:
+    """Join the parts of one subject; a term that any part observed is not excluded."""
+    first = parts[0]
+    if len(parts) == 1:
+        return first
+    whole: dict[str, Any] = {
+        name: next((found for part in parts if (found := getattr(part, name)) is not None), None)
+        for name in _FIELDS
+    }
+    for name in _LISTS:
+        whole[name] = _once(value for part in parts for value in getattr(part, name))
+    observed = {term if isinstance(term, str) else next(iter(term)) for term in whole["hpo"]}
+    whole["excluded_hpo"] = tuple(t for t in whole["excluded_hpo"] if t not in observed)
+    whole["alleles"] = join_alleles(entry for part in parts for entry in part.alleles)
+    values: dict[str, list[Scalar]] = {}
+    for part in parts:
+        for name, value in part.eav.items():
+            values.setdefault(name, []).extend(value if isinstance(value, tuple) else (value,))
+    whole["eav"] = {name: one_or_all(_once(found)) for name, found in values.items()}
+    return msgspec.structs.replace(first, **whole)
+
+
+def one_or_all(values: tuple[Scalar, ...]) -> EavValue:
+    """Return a single value as it is, several as they are together."""
+    return values[0] if len(values) == 1 else values
+
+
+def join_alleles(entries: Iterable[GeneAlleles]) -> tuple[GeneAlleles, ...]:
+    """Put the alleles of each gene together."""
+    found: dict[str, list[str]] = {}
+    for entry in entries:
+        found.setdefault(entry.gene, []).extend(entry.alleles)
+    return tuple(
+        GeneAlleles(gene=gene, alleles=tuple(dict.fromkeys(names))) for gene, names in found.items()
+    )
+
+
+def scalar(text: str) -> Scalar:
+    """Return the number or the truth that a text is, else the text (values of qualifiers)."""
+    if text.lower() in _TRUTH:
+        return _TRUTH[text.lower()]
+    return _number(text) if _is_number(text) else text
+
+
+class Types:
+    """The type of every attribute, decided by all its values in one file."""
+
+    def __init__(self) -> None:
+        """Begin without attributes."""
+        self._kinds: dict[str, int] = {}
+
+    def see(self, eav: dict[str, EavValue]) -> None:
+        """Learn from the values of one part, which are still texts.
+
+        Raises:
+            Unreadable: there are too many attributes.
+        """
+        kinds = self._kinds
+        for name, value in eav.items():
+            kind = kinds.get(name)
+            if kind is None:
+                kind = _NUMERIC | _BOOLEAN
+                if len(kinds) >= MOST_ATTRIBUTES:
+                    raise Unreadable(
+                        f"The file gives more than {MOST_ATTRIBUTES} different attributes."
+                    )
+            if kind:
+                for text in value if isinstance(value, tuple) else (value,):
+                    kind &= _kind(str(text))
+            kinds[name] = kind
+
+    def typed(self, subject: Subject) -> Subject:
+        """Give the texts of a whole subject's attributes their types."""
+        eav: dict[str, EavValue] = {}
+        for name, value in subject.eav.items():
+            kind = self._kinds.get(name, 0)
+            texts = value if isinstance(value, tuple) else (value,)
+            eav[name] = one_or_all(_once(_as(kind, str(text)) for text in texts))
+        return msgspec.structs.replace(subject, eav=eav) if eav else subject
+
+
+def _once(values: Iterable[Any]) -> tuple[Any, ...]:
+    # A qualified term cannot be hashed, its JSON can; that also keeps 1, 1.0 and true apart.
+    seen: dict[Any, Any] = {}
+    for value in values:
+        seen.setdefault(value if isinstance(value, str) else msgspec.json.encode(value), value)
+    return tuple(seen.values())
+
+
+def _is_number(text: str) -> bool:
+    return _NUMBER.fullmatch(text) is not None and math.isfinite(float(text))
+
+
+def _number(text: str) -> int | float:
+    return int(text) if _INTEGER.fullmatch(text) else float(text)
+
+
+def _kind(text: str) -> int:
+    if text.lower() in _TRUTH:
+        return _BOOLEAN
+    return _NUMERIC if _is_number(text) else 0
+
+
+def _as(kind: int, text: str) -> Scalar:
+    if kind == _NUMERIC:
+        return _number(text)
+    return _TRUTH[text.lower()] if kind == _BOOLEAN else text

@@ -1,0 +1,146 @@
+"""Tables as text: a file of bytes becomes rows, one at a time.
+
+Promises: UTF-8 (a byte order mark is dropped), quoting strictly as in RFC 4180, cells trimmed,
+rows without content passed over. A fault of the content anywhere fails the file with its line; a
+row that is too long is refused and told to `refuse`. Nothing larger than one row is kept.
+"""
+
+import re
+from collections.abc import Callable, Iterator
+from typing import BinaryIO, NamedTuple
+
+from cvf_app.pipelines.model import Refusal, Unreadable
+
+LONGEST_ROW = 16 * 2**20
+MOST_COLUMNS = 20_000
+_BOM = b"\xef\xbb\xbf"
+_SHOWN = 8
+
+
+class Row(NamedTuple):
+    """The cells of one row, as many as the header has, and the line that it begins in."""
+
+    line: int
+    cells: list[str]
+
+
+class Table:
+    """A table that is read once, from its first row to its last."""
+
+    def __init__(
+        self,
+        file: BinaryIO,
+        separator: str,
+        *,
+        refuse: Callable[[Refusal], None],
+        advance: Callable[[int], None],
+    ) -> None:
+        """Read the header; `advance` hears of every number of bytes read.
+
+        Raises:
+            Unreadable: there is no header, or a column has no name.
+        """
+        self._file = file
+        self._separator = separator
+        self._refuse = refuse
+        self._advance = advance
+        self._line = 0
+        self.read_rows = 0
+        quote = re.escape(separator)
+        self._cell = re.compile(rf'(?:"((?:[^"]|"")*)"|([^"{quote}]*))({quote}|\Z)')
+        self._records = self._read()
+        first = next(self._records, None)
+        if first is None:
+            raise Unreadable("The file is empty: there is no header.")
+        self.header = tuple(first.cells)
+        self._check_header(first.line)
+
+    def column(self, name: str) -> int:
+        """Return the place of the first column of this name.
+
+        Raises:
+            Unreadable: there is none.
+        """
+        if name not in self.header:
+            shown = ", ".join(repr(column) for column in self.header[:_SHOWN])
+            more = ", …" if len(self.header) > _SHOWN else ""
+            raise Unreadable(f"There is no column {name!r}; the header has {shown}{more}.")
+        return self.header.index(name)
+
+    def rows(self) -> Iterator[Row]:
+        """Yield the rows below the header; short ones are filled with blanks.
+
+        Raises:
+            Unreadable: broken quoting or another encoding; the sentence names the line.
+        """
+        width = len(self.header)
+        for row in self._records:
+            self.read_rows += 1
+            missing = width - len(row.cells)
+            if missing < 0:
+                reason = f"{len(row.cells)} cells for {width} columns"
+                self._refuse(Refusal(line=row.line, reason=reason))
+                continue
+            if missing:
+                row.cells.extend([""] * missing)
+            yield row
+
+    def _check_header(self, line: int) -> None:
+        if len(self.header) > MOST_COLUMNS:
+            raise Unreadable(f"The header in line {line} has more than {MOST_COLUMNS} columns.")
+        if "" in self.header:
+            place = self.header.index("") + 1
+            raise Unreadable(f"Column {place} has no name in the header (line {line}).")
+
+    def _read(self) -> Iterator[Row]:
+        separator = self._separator
+        while True:
+            line, text = self._line + 1, self._next()
+            if text is None:
+                return
+            if '"' in text:
+                cells = self._quoted(text, line)
+            else:
+                cells = [cell.strip() for cell in text.rstrip("\r\n").split(separator)]
+            if any(cells):
+                yield Row(line, cells)
+
+    def _quoted(self, text: str, line: int) -> list[str]:
+        while text.count('"') % 2:
+            more = self._next()
+            if more is None or len(text) > LONGEST_ROW:
+                raise Unreadable(f"Line {line}: a quotation mark is opened and never closed.")
+            text += more
+        text = text.rstrip("\r\n")
+        cells, place = [], 0
+        while True:
+            found = self._cell.match(text, place)
+            if found is None:
+                raise Unreadable(
+                    f"Line {line}: the quoting is broken. A cell with a quotation mark must stand"
+                    " in quotation marks as a whole, and a mark inside it is doubled."
+                )
+            quoted, bare, end = found.groups()
+            cells.append((bare if quoted is None else quoted.replace('""', '"')).strip())
+            if not end:
+                return cells
+            place = found.end()
+
+    def _next(self) -> str | None:
+        raw = self._file.readline(LONGEST_ROW + 1)
+        if not raw:
+            return None
+        self._line += 1
+        self._advance(len(raw))
+        if len(raw) > LONGEST_ROW:
+            raise Unreadable(f"Line {self._line} is longer than {LONGEST_ROW // 2**20} MiB.")
+        if self._line == 1:
+            raw = raw.removeprefix(_BOM)
+        if b"\0" in raw:
+            raise Unreadable(f"Line {self._line} holds a zero byte: this is no text in UTF-8.")
+        try:
+            return raw.decode()
+        except UnicodeDecodeError as fault:
+            raise Unreadable(
+                f"Line {self._line} is not valid UTF-8; save the file as UTF-8 and send it again."
+            ) from fault

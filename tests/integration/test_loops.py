@@ -1,0 +1,105 @@
+"""Child processes: they answer, tell how far they are, are ended, and do not outlive us."""
+
+import asyncio
+import os
+import signal
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from cvf_app.errors import Invalid, TimedOut
+from cvf_app.loops import ChildExited, ChildKilled, ChildRaised, in_process, in_thread
+from tests.support.rail import Order, toil
+
+ROOT = Path(__file__).parents[2]
+PARENT = """
+import asyncio
+from cvf_app.loops import in_process
+from tests.support.rail import Order, toil
+asyncio.run(in_process(toil, Order(seconds=60, pid_file={path!r})))
+"""
+
+
+def alive(pid: int) -> bool:
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
+    except FileNotFoundError:
+        return False
+
+
+def written(path: Path) -> str:
+    return path.read_text() if path.exists() else ""
+
+
+async def pid_in(path: Path) -> int:
+    async with asyncio.timeout(10):
+        while not written(path):  # noqa: ASYNC110 - another process writes it
+            await asyncio.sleep(0.02)
+    return int(written(path))
+
+
+async def gone(pid: int, seconds: float) -> None:
+    async with asyncio.timeout(seconds):
+        while alive(pid):  # noqa: ASYNC110 - another process
+            await asyncio.sleep(0.02)
+
+
+class TestInProcess:
+    async def test_a_child_answers_and_tells_its_progress(self) -> None:
+        seen: list[float] = []
+        began = time.monotonic()
+        answer = await in_process(toil, Order(), seen.append)
+        print(f"a child process takes {time.monotonic() - began:.2f} s")
+        assert answer.pid != os.getpid()
+        assert seen == [0.25, 0.5, 0.75, 1.0]
+
+    async def test_our_errors_arrive_as_themselves(self) -> None:
+        with pytest.raises(Invalid) as caught:
+            await in_process(toil, Order(how="invalid"))
+        assert caught.value.sentence == "Line 3 has no subject."
+        assert caught.value.path == "$[2]"
+
+    async def test_other_ends_are_named(self) -> None:
+        with pytest.raises(ChildRaised, match="ZeroDivisionError"):
+            await in_process(toil, Order(how="surprise"))
+        with pytest.raises(ChildExited) as exited:
+            await in_process(toil, Order(how="exit"))
+        assert exited.value.status == 3
+        with pytest.raises(ChildKilled) as killed:
+            await in_process(toil, Order(how="kill"))
+        assert killed.value.number == signal.SIGKILL
+        with pytest.raises(TimedOut):
+            await in_process(toil, Order(seconds=60), seconds=0.5)
+
+    @pytest.mark.parametrize(("how", "seconds"), [("", 2), ("stubborn", 8)])
+    async def test_a_cancel_ends_the_child(self, tmp_path: Path, how: str, seconds: float) -> None:
+        path = tmp_path / "pid"
+        order = Order(seconds=60, how=how, pid_file=str(path))
+        running = asyncio.create_task(in_process(toil, order))
+        pid = await pid_in(path)
+        await asyncio.sleep(0.3)
+        running.cancel()
+        await asyncio.wait({running}, timeout=seconds)
+        assert running.cancelled()
+        await gone(pid, 1)
+
+    async def test_a_child_dies_with_its_parent(self, tmp_path: Path) -> None:
+        path = tmp_path / "pid"
+        parent = await asyncio.create_subprocess_exec(
+            sys.executable,
+            "-c",
+            PARENT.format(path=str(path)),
+            cwd=ROOT,
+            env={**os.environ, "PYTHONPATH": f"{ROOT / 'src'}:{ROOT}"},
+        )
+        pid = await pid_in(path)
+        parent.kill()
+        await parent.wait()
+        await gone(pid, 3)
+
+
+class TestInThread:
+    async def test_a_thread_returns_what_the_function_returns(self) -> None:
+        assert await in_thread(pow, 2, 10) == 1024

@@ -1,0 +1,23 @@
+"""Who may grant which role."""
+
+import pytest
+
+from cvf_app.errors import Forbidden
+from cvf_app.principal import Role
+from cvf_app.users.service import check_grant
+
+ALLOWED = {(Role.DEVELOPER, role) for role in Role} | {
+    (Role.SERVER_ADMIN, Role.SERVER_ADMIN),
+    (Role.SERVER_ADMIN, Role.USER),
+}
+
+
+class TestCheckGrant:
+    @pytest.mark.parametrize("by", Role)
+    @pytest.mark.parametrize("granted", Role)
+    def test_nobody_grants_more_than_they_have(self, by, granted):
+        if (by, granted) in ALLOWED:
+            check_grant(by, granted)
+        else:
+            with pytest.raises(Forbidden):
+                check_grant(by, granted)
