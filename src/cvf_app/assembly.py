@@ -39,9 +39,11 @@ from cvf_app.networks.store import NetworkStore
 from cvf_app.parts import provide
 from cvf_app.pipelines.service import Pipelines
 from cvf_app.pipelines.store import PipelineStore
-from cvf_app.records.service import Records
+from cvf_app.records.service import SLOTS, Records
 from cvf_app.records.store import RecordStore
 from cvf_app.sources import jobs as source_jobs
+from cvf_app.sources.ingestion import Ingestion
+from cvf_app.sources.requests import Requests
 from cvf_app.sources.service import Sources
 from cvf_app.sources.store import SourceStore
 from cvf_app.users.identity.oidc import Oidc
@@ -99,7 +101,7 @@ async def open_backends(config: Config) -> AsyncIterator[Backends]:
         stack.push_async_callback(redis.close)
         queue = Queue(url)
         stack.push_async_callback(queue.close)
-        http = Http.open(frozenset({_issuer(config)}))
+        http = Http.open(frozenset(filter(None, (_issuer(config), config.keycloak.backend_url))))
         stack.push_async_callback(http.close)
         keys = FileKeyStore.open(Path(config.secrets.path))
         stack.push_async_callback(keys.close)
@@ -117,16 +119,24 @@ class Parts:
     files: Files
     pipelines: Pipelines
     sources: Sources
+    requests: Requests
     records: Records
     worker: Worker
     stores: tuple[Prepared, ...]
 
     @classmethod
-    def build(cls, config: Config, backends: Backends, loops: Loops) -> "Parts":
+    def build(cls, config: Config, backends: Backends, *, answers_here: bool) -> "Parts":
         """Make each service from the ones made before it."""
         mongo, keys = backends.mongo, backends.keys
         issuer, client = _issuer(config), _client(config)
-        identity = Oidc(backends.http, keys, clock.now, issuer=issuer, client_id=client)
+        identity = Oidc(
+            backends.http,
+            keys,
+            clock.now,
+            issuer=issuer,
+            client_id=client,
+            backend_url=config.keycloak.backend_url,
+        )
         accounts = (
             Scim(backends.http, keys, clock.now, issuer=issuer)
             if config.mode is Mode.LOCAL
@@ -146,12 +156,14 @@ class Parts:
         pipeline_store = PipelineStore(mongo)
         pipelines = Pipelines(pipeline_store)
         sources = Sources(source_store, files, jobs, groups, networks)
+        ingestion = Ingestion(sources, pipelines)
+        requests = Requests(sources, pipelines, jobs, ingestion)
         record_store = RecordStore(mongo)
-        records = Records(record_store, sources, groups, networks, clock.now, loops)
+        records = Records(record_store, sources, groups, networks, answers_here=answers_here)
         worker = Worker(
             jobs,
             backends.queue,
-            source_jobs.handlers(sources, pipelines),
+            source_jobs.handlers(ingestion),
             slots=config.mongo_db.max_jobs,
         )
         stores = (
@@ -164,7 +176,17 @@ class Parts:
             record_store,
         )
         return cls(
-            users, networks, groups, jobs, files, pipelines, sources, records, worker, stores
+            users=users,
+            networks=networks,
+            groups=groups,
+            jobs=jobs,
+            files=files,
+            pipelines=pipelines,
+            sources=sources,
+            requests=requests,
+            records=records,
+            worker=worker,
+            stores=stores,
         )
 
 
@@ -195,7 +217,7 @@ def create_app(
     async def lifespan() -> AsyncGenerator[None, None]:
         async with open_backends(config) as backends:
             loops = Loops()
-            parts = Parts.build(config, backends, loops)
+            parts = Parts.build(config, backends, answers_here=Duty.RECORD_COMPILER in duties)
             _provide(app, config, duties, backends, parts)
             _start(loops, duties, parts)
             yield
@@ -207,7 +229,7 @@ def create_app(
 async def install(config: Config, *, username: str, subject: str, email: str) -> None:
     """Prepare a new instance: indices, the installation id, the first administrator; repeatable."""
     async with open_backends(config) as backends:
-        parts = Parts.build(config, backends, Loops())
+        parts = Parts.build(config, backends, answers_here=False)
         for store in parts.stores:
             await store.prepare()
         await parts.networks.own()
@@ -236,7 +258,7 @@ def _provide(
         started=time.monotonic(),
     )
     services = (parts.users, parts.networks, parts.groups, parts.jobs, parts.files)
-    more = (parts.pipelines, parts.sources, parts.records, vitals)
+    more = (parts.pipelines, parts.sources, parts.requests, parts.records, vitals)
     provide(app, {type(service): service for service in (*services, *more)})
     app.extensions["cv3_authenticate"] = parts.users.authenticate
 
@@ -245,10 +267,11 @@ def _start(loops: Loops, duties: frozenset[Duty], parts: Parts) -> None:
     if Duty.DATABASE_MANAGER in duties:
         loops.start("jobs", parts.worker.run)
     if Duty.RECORD_COMPILER in duties:
+        for number in range(SLOTS):
+            loops.start(f"queries {number + 1}", parts.records.work)
         loops.every("unanswered queries", RECOVER_SECONDS, parts.records.recover)
     if Duty.SCHEDULER in duties:
-        loops.every("leftovers of sources", CLEAN_SECONDS, parts.sources.clean_up)
-        loops.every("leftovers of uploads", CLEAN_SECONDS, parts.files.clean_up)
+        loops.every("leftovers", CLEAN_SECONDS, parts.requests.clean_up)
 
 
 def _issuer(config: Config) -> str:

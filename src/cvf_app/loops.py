@@ -133,7 +133,7 @@ async def in_process(
     """Run a pure, annotated function of a module in a child process: `function(task, progress)`.
 
     Raises:
-        CafeVariomeError: the function raised one of ours (a subclass arrives as its class in `errors`).
+        CafeVariomeError: the function raised one of ours; it arrives as its class in `errors`.
         ChildKilled: a signal ended the child.
         ChildExited: it ended without an answer.
         ChildRaised: the function raised anything else.
@@ -201,7 +201,7 @@ def child() -> None:
 async def _converse(
     child_process: asyncio.subprocess.Process, order: dict[str, Any], progress: Progress | None
 ) -> dict[str, Any] | None:
-    """Send the order and read lines until the answer; standard input stays open as a sign of life."""
+    """Send the order and read lines until the answer; open input is a sign of life."""
     if child_process.stdin is None or child_process.stdout is None:
         raise RuntimeError("the child has no pipes")
     child_process.stdin.write(

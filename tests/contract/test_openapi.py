@@ -12,9 +12,12 @@ import msgspec
 import pytest
 from openapi_spec_validator import validate
 from quart import Quart
+from quart.typing import TestClientProtocol as QuartClient
 
 import cvf_app
 from cvf_app.web.access import who_may_call
+from cvf_app.web.errors import install
+from cvf_app.web.openapi import bp
 from cvf_app.web.openapi_bundle import FOLDER, bundle
 from cvf_app.wire import Wire
 
@@ -185,3 +188,45 @@ def _references(value: Any) -> Iterator[str]:
     elif isinstance(value, list):
         for inner in value:
             yield from _references(inner)
+
+
+@pytest.fixture
+def client() -> QuartClient:
+    spare = Quart(__name__)
+    spare.register_blueprint(bp)
+    install(spare)
+    return spare.test_client()
+
+
+class TestPage:
+    async def test_the_bundled_file_is_served(
+        self, client: QuartClient, description: dict[str, Any]
+    ) -> None:
+        answer = await client.get("/openapi/openapi-all.json")
+        assert await answer.get_json() == description
+
+    async def test_the_files_are_served_as_they_are(self, client: QuartClient) -> None:
+        answer = await client.get("/openapi/components/schemas/error_body.json")
+        assert (
+            await answer.get_data()
+            == (FOLDER / "components" / "schemas" / "error_body.json").read_bytes()
+        )
+
+    @pytest.mark.parametrize(
+        "path",
+        ["/openapi/../pyproject.toml", "/openapi/..%2fpyproject.toml", "/openapi/components",
+         "/docs/swagger-ui.js", "/docs/..%2f__init__.py"],
+    )  # fmt: skip
+    async def test_nothing_else_is_served(self, client: QuartClient, path: str) -> None:
+        assert (await client.get(path)).status_code == 404
+
+    async def test_the_page_loads_only_parts_that_are_here(self, client: QuartClient) -> None:
+        answer = await client.get("/docs")
+        page = await answer.get_data(as_text=True)
+        parts = re.findall(r'(?:src|href)="([^"]+)"', page)
+        assert len(parts) == 5
+        for part in [*parts, "/docs/oauth2-redirect.html", "/docs/oauth2-redirect.js"]:
+            assert (await client.get(part)).status_code == 200
+        policy = answer.headers["Content-Security-Policy"]
+        assert "script-src 'self';" in policy
+        assert "http" not in policy

@@ -298,6 +298,11 @@ class TestUsers:
         assert (await answer.get_json())["email"] == "mary@example.org"
         assert (await instance.ask("GET", "/users/none", token)).status_code == 404
 
+    async def test_only_ids_of_users_are_known(self, instance):
+        made = await instance.user("known")
+        store = UserStore(instance.mongo.collection(COLLECTION))
+        assert await store.known((made["userId"], "none")) == {made["userId"]}
+
     async def test_second_user_of_a_name_is_a_conflict(self, instance):
         await instance.user("twice")
         token = await instance.administrator()

@@ -6,7 +6,7 @@ from hypothesis import strategies as st
 from cvf_app.groups.model import Depth
 from cvf_app.records.disclose import Findings, disclose, settle
 from cvf_app.sources.model import InternalSource
-from cvf_app.wire import encode, plain
+from cvf_app.wire import decode, encode
 
 SOURCE = InternalSource(source_id="s", source_name="s", display_name="S", online=True)
 IDS = st.lists(st.text(min_size=1), unique=True, max_size=20)
@@ -17,12 +17,14 @@ def forbidden(_limit):
     raise AssertionError("a depth below this one must not read it")
 
 
-def findings(ids, ignored=(), **readers):
+def findings(known, ignored=(), /, **readers):
     given_readers = {
-        "ids": lambda limit: tuple(ids[:limit]),
-        "documents": lambda limit: [encode({"subjectId": i, "age": 3}) for i in ids[:limit]],
+        "ids": lambda limit: tuple(known[:limit]),
+        "documents": lambda limit: [encode({"subjectId": i, "age": 3}) for i in known[:limit]],
     }
-    return Findings(source=SOURCE, count=len(ids), ignored=ignored, **{**given_readers, **readers})
+    return Findings(
+        source=SOURCE, count=len(known), ignored=ignored, **{**given_readers, **readers}
+    )
 
 
 class TestDisclose:
@@ -33,7 +35,7 @@ class TestDisclose:
         if depth is Depth.NO_ACCESS:
             assert answer is None
             return
-        told = plain(answer)
+        told = decode(encode(answer), dict)
         assert told["exist"] is bool(ids)
         assert told["ignoredFilters"] == ["$.hpo[0]"]
         assert ("recordCount" in told) is (depth.rank >= Depth.COUNT.rank)

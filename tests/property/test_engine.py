@@ -1,4 +1,4 @@
-"""The engine answers every question as the naive evaluator does, and would be caught if it did not."""
+"""The engine answers as the naive evaluator does, and would be caught if it did not."""
 
 import tempfile
 from collections import Counter
@@ -76,9 +76,10 @@ class TestEngine:
         tally.clear()
 
         @settings(max_examples=120, deadline=None, suppress_health_check=list(HealthCheck))
-        @given(st.randoms(use_true_random=False))
-        def agree(random: Random) -> None:
-            assert differences(random) == []
+        # A seed, since choices that Hypothesis steers one by one lean to empty answers.
+        @given(st.integers(0, 2**63))
+        def agree(seed: int) -> None:
+            assert differences(Random(seed)) == []
 
         agree()
         share = tally["bite"] / tally["all"]
@@ -93,7 +94,7 @@ class TestEngine:
         assert any(differences(Random(seed)) for seed in range(60))
 
 
-def _plant(fault: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def _plant(fault: str, monkeypatch: pytest.MonkeyPatch) -> None:  # noqa: C901 - one per fault
     match fault:
         case "minimum":
             right = bitmaps.at_least

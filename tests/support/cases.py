@@ -26,9 +26,9 @@ SNOMED = ("100001", "100002", "100003")
 GENES = ("BRCA1", "TTN", "a\x00b")
 MUTATIONS = (Mutation.MISSENSE, Mutation.NONSENSE, Mutation.INDEL)
 FREQUENCIES = (0.0, 0.01, 0.05, 0.2, 0.5)
-TEXTS = ("red", "Red", "dark red", "blue", "two\nlines", "", "nu\x00ll", "été")
+TEXTS = ("red", "dark red", "two\nlines", "", "nu\x00ll", "été")
 ATTRIBUTES = ("colour", "mixed", "list", "level", "a\x00b")
-NUMBERS = (0, 1, -2.5, 6.2, 3, 2**53 + 1)
+NUMBERS = (0, 1, -2.5, 6.2, 2**53 + 1)
 PATTERNS = (
     "red", "^red$", "^.*$", "e", "(?i)RED", "lines", "^lines", "[^x]+d", "o\nl", r"\Ared", "é",
     "b?", "^$", r"\s", "(red|blue)$", r"\x00", r"d\b", "(?s)a.*", r"\Qr", "nothing",
@@ -39,7 +39,7 @@ RELATIONS = tuple(EavRelation)
 def subjects(random: Random, count: int, first: int = 0) -> list[Subject]:
     """Make subjects; now and then a whole kind of data is missing."""
     kinds = {
-        name: random.random() > 0.1  # noqa: PLR2004
+        name: random.random() > 0.06
         for name in (
             "age",
             "sex",
@@ -67,7 +67,7 @@ def query(random: Random) -> RecordQuery:
             fields[name] = _demographics(random)
         else:
             fields[name] = (*fields.get(name, ()), _MAKERS[name](random))
-    if random.random() < 0.1:
+    if random.random() < 0.06:
         fields["advanced"] = _advanced(random)
     return RecordQuery(**fields)
 
@@ -126,7 +126,7 @@ def _eav_of(random: Random) -> dict:
         made["mixed"] = random.choice((*TEXTS, *NUMBERS, True, False))
     if random.random() < 0.7:
         made["list"] = tuple(
-            random.choices((*TEXTS, *NUMBERS, True, False), k=random.randint(0, 3))
+            random.choices((*TEXTS, *NUMBERS, True, False), k=random.choice((0, 1, 2, 3, 4)))
         )
     if random.random() < 0.8:
         made["level"] = random.choice(NUMBERS)
@@ -167,7 +167,7 @@ def _demographics(random: Random) -> SubjectFilter:
 
 def _terms(random: Random, values: tuple[str, ...], form: str) -> dict:
     terms = tuple(random.sample(values, random.randint(1, len(values))))
-    minimum = random.randint(1, max(1, (len(terms) + 1) // 2))
+    minimum = random.randint(1, max(1, len(terms) // 2))
     return {
         "terms": tuple(random.choice((form, "{}")).format(term) for term in terms),
         "minimum_match": minimum,
@@ -177,7 +177,7 @@ def _terms(random: Random, values: tuple[str, ...], form: str) -> dict:
 def _genes(random: Random) -> GenesFilter:
     wanted = [
         AllelesFilter(gene=random.choice(GENES), alleles=_some(random, ("01:01", "02:01", "x"), 3))
-        for _ in range(random.choice((0, 1, 1, 1, 2)))
+        for _ in range(random.choice((0, 1, 1, 1, 1, 1, 2)))
     ]
     return GenesFilter(alleles=tuple(wanted))
 

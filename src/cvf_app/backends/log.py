@@ -29,7 +29,10 @@ def configure(name: str, level: str) -> None:
             structlog.stdlib.add_log_level,
             structlog.processors.TimeStamper(fmt="iso", utc=True),
             mask,
-            structlog.processors.dict_tracebacks,
+            # Local variables may hold what a source does not disclose.
+            structlog.processors.ExceptionRenderer(
+                structlog.tracebacks.ExceptionDictTransformer(show_locals=False)
+            ),
             structlog.processors.JSONRenderer(),
         ],
         logger_factory=lambda *_: ours,

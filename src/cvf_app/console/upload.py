@@ -5,7 +5,6 @@ it was. Zips are made the same each time: sorted names, one fixed date.
 """
 
 import hashlib
-import http.client
 import secrets
 import tempfile
 import zipfile
@@ -14,8 +13,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from cvf_app.console.failures import Failure, Misused
-from cvf_app.console.server import Server, exchange, refusal
+from cvf_app.console.failures import Failure, Misused, NoSuchThing, NotLoggedIn, NotReached
+from cvf_app.console.server import Server
 from cvf_app.console.show import bytes_bar
 
 CHUNK_BYTES = 4 * 1024 * 1024
@@ -68,13 +67,14 @@ class _Upload:
 
     def chunks_there(self) -> frozenset[int]:
         """Ask which chunks the server has of an earlier try."""
-        address = f"{self._server.address}{self._path}?resumableIdentifier={self.identifier}"
-        answer = exchange("GET", address, headers=self._headers())
-        if answer.status == http.client.NOT_FOUND:
+        try:
+            told: Any = self._server.call(
+                "GET",
+                f"{self._path}?resumableIdentifier={self.identifier}",
+                headers=self._headers(),
+            )
+        except NoSuchThing:
             return frozenset()
-        if answer.status >= http.client.BAD_REQUEST:
-            raise refusal(answer)
-        told: Any = answer.json()
         if isinstance(told, dict):
             told = next((value for value in told.values() if isinstance(value, list)), [])
         found = frozenset(int(number) for number in told or ())
@@ -96,28 +96,22 @@ class _Upload:
         failure: Failure | None = None
         for _ in range(_TRIES):
             try:
-                answer = exchange(
-                    "POST",
-                    self._server.address + self._path,
-                    body=body,
-                    headers={"Content-Type": kind, **self._headers()},
+                self._server.call(
+                    "POST", self._path, body=body, headers={"Content-Type": kind, **self._headers()}
                 )
-            except Failure as fault:
+            except NotReached as fault:
                 failure = fault
-                continue
-            if answer.status < http.client.BAD_REQUEST:
+            except NotLoggedIn as fault:
+                # The upload token may have run out; the login was renewed already.
+                self._token, failure = self._new_token(), fault
+            else:
                 return
-            failure = refusal(answer)
-            if answer.status == http.client.UNAUTHORIZED:
-                self._token = self._new_token()
-            elif answer.status < http.client.INTERNAL_SERVER_ERROR:
-                break
         if failure is not None:
             failure.advice = failure.advice or "The same command goes on where this one stopped."
             raise failure
 
     def _headers(self) -> dict[str, str]:
-        return {"X-Upload-Token": self._token, "Accept": "application/json"}
+        return {"X-Upload-Token": self._token}
 
     def _new_token(self) -> str:
         return str(self._server.get("/sources/upload-token", sourceId=self._source_id)["token"])

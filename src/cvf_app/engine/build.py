@@ -98,13 +98,13 @@ def write_segments(  # noqa: PLR0913 - sizes are named
     stream = iter(subjects)
     for subject in stream:
         name = str(first + len(entries))
-        writer = SegmentWriter(folder / name, run_subjects)
-        for one in itertools.chain((subject,), itertools.islice(stream, segment_subjects - 1)):
-            writer.add(one)
-            total += 1
-            if progress is not None and total % 1000 == 0:
-                progress(total)
-        entries.append(SegmentEntry(folder=name, count=writer.finish()))
+        with SegmentWriter(folder / name, run_subjects) as writer:
+            for one in itertools.chain((subject,), itertools.islice(stream, segment_subjects - 1)):
+                writer.add(one)
+                total += 1
+                if progress is not None and total % 1000 == 0:
+                    progress(total)
+            entries.append(SegmentEntry(folder=name, count=writer.finish()))
     if progress is not None:
         progress(total)
     return tuple(entries), total
@@ -277,6 +277,15 @@ class SegmentWriter:
         self._documents = _Texts(folder, "documents")
         self._ids = _Texts(folder, "ids")
         self._encoder = msgspec.json.Encoder()
+
+    def __enter__(self) -> Self:
+        """Begin."""
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        """Let go of the files, also when the stream of subjects failed."""
+        self._documents.close()
+        self._ids.close()
 
     def add(self, subject: Subject) -> None:
         """Take one more subject."""

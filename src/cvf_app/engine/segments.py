@@ -113,6 +113,14 @@ class Segment:
         """Return all distinct texts of an attribute, in order, and the number of the first."""
         start = prefix(kind, attribute)
         low, high = self.span(start)
+        if low == high:
+            return low, []
+        # All keys of the name stand one after another, each beginning with the same bytes, whose
+        # end stands nowhere else in them; only a value that holds them too needs the slow way.
+        first = int(self._index[low - 1, 0]) if low else 0
+        pieces = bytes(self._keys[first : int(self._index[high - 1, 0])]).split(start)[1:]
+        if len(pieces) == high - low:
+            return low, pieces
         return low, [self._key(at)[len(start) :] for at in range(low, high)]
 
     def postings(self, numbers: Sequence[int]) -> BitMap:

@@ -58,13 +58,12 @@ def matching(pattern: str, texts: list[bytes]) -> list[int]:
     alone = _compiled(pattern.encode(), within_lines=False)
     if _TELLS_LINES.search(pattern):
         return [at for at, text in enumerate(texts) if alone.search(text)]
-    odd = [at for at, text in enumerate(texts) if b"\n" in text]
-    if odd:
-        skipped = set(odd)
-        plain = [at for at in range(len(texts)) if at not in skipped]
-        found = [plain[at] for at in _in_lines(pattern, [texts[at] for at in plain])]
-        return sorted(found + [at for at in odd if alone.search(texts[at])])
-    return _in_lines(pattern, texts)
+    if b"\n".join(texts).count(b"\n") < len(texts):
+        return _in_lines(pattern, texts)
+    plain = [at for at, text in enumerate(texts) if b"\n" not in text]
+    found = [plain[at] for at in _in_lines(pattern, [texts[at] for at in plain])]
+    odd = set(range(len(texts))).difference(plain)
+    return sorted(found + [at for at in odd if alone.search(texts[at])])
 
 
 def _in_lines(pattern: str, texts: list[bytes]) -> list[int]:
@@ -74,7 +73,7 @@ def _in_lines(pattern: str, texts: list[bytes]) -> list[int]:
     expression = _compiled(b"(?m)(?:" + pattern.encode() + b").*", within_lines=True)
     joined = b"\n".join(texts) + b"\n"
     starts = [match.start() for match in expression.finditer(joined)]
-    ends = np.cumsum(np.fromiter((len(text) + 1 for text in texts), np.int64, len(texts)))
-    lines = np.unique(np.searchsorted(ends, np.array(starts, np.int64), side="right"))
+    ends = np.flatnonzero(np.frombuffer(joined, np.uint8) == ord("\n"))
+    lines = np.unique(np.searchsorted(ends, np.array(starts, np.int64)))
     # An expression that matches nothing also matches behind the last line.
     return [int(line) for line in lines if line < len(texts)]

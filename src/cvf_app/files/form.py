@@ -123,7 +123,9 @@ class _Reading:
 
     def _event(self, event: Event) -> None:
         if isinstance(event, File | Field):
-            self._begin(event.name, event.filename if isinstance(event, File) else None, event.headers)
+            self._begin(
+                event.name, event.filename if isinstance(event, File) else None, event.headers
+            )
         elif isinstance(event, Data) and self._in_file:
             self.form.size += len(event.data)
             if self.form.size > LARGEST_CHUNK:

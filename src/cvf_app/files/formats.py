@@ -48,7 +48,8 @@ def format_of(name: str, allowed: tuple[str, ...]) -> FileFormat:
     taken = {entry.lstrip(".").lower() for entry in allowed}
     if found is None or not taken & {extension, found}:
         raise Invalid(
-            f"Files of this kind are not taken here; the name must end in one of: {', '.join(sorted(taken))}.",
+            "Files of this kind are not taken here; the name must end in one of: "
+            f"{', '.join(sorted(taken))}.",
             path="$.resumableFilename",
         )
     return found
@@ -61,7 +62,10 @@ def check_head(head: bytes, kind: FileFormat) -> None:
         Invalid: they are not.
     """
     if not _fits(head, kind):
-        raise Invalid(f"The content of this file is not {_NAMES[kind]}, whatever its name says.", path="$.file")
+        raise Invalid(
+            f"The content of this file is not {_NAMES[kind]}, whatever its name says.",
+            path="$.file",
+        )
 
 
 _NAMES: dict[FileFormat, str] = {

@@ -9,7 +9,7 @@ FileId = NewType("FileId", str)
 
 
 class StoredFile(Wire, frozen=True, kw_only=True):
-    """A complete file in the place, named there by its SHA-256 (hex); sizes are bytes, times epoch seconds."""
+    """A complete file in the place, named there by its SHA-256 (hex); times are epoch seconds."""
 
     file_id: FileId
     name: str

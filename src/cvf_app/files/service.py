@@ -31,8 +31,10 @@ _NAMESPACE = UUID("5a0f8f0e-6f0b-4d6b-9f0e-2b1f4f4f9c11")
 class Files:
     """Every file from outside."""
 
-    def __init__(self, store: FileStore, place: Place, clock: Clock, formats: tuple[str, ...]) -> None:
-        """Keep documents in the store and contents in the place; `formats` are the extensions taken."""
+    def __init__(
+        self, store: FileStore, place: Place, clock: Clock, formats: tuple[str, ...]
+    ) -> None:
+        """Keep documents in the store, contents in the place; `formats` are extensions."""
         self._store = store
         self._clock = clock
         self._formats = formats
@@ -42,7 +44,9 @@ class Files:
         """Return a token with which one person may upload into one scope for an hour."""
         token = secrets.token_urlsafe(32)
         now = epoch(self._clock())
-        grant = UploadGrant(user_id=user_id, scope=scope, issued_at=now, expires_at=now + TOKEN_SECONDS)
+        grant = UploadGrant(
+            user_id=user_id, scope=scope, issued_at=now, expires_at=now + TOKEN_SECONDS
+        )
         await self._store.add_token(_digest(token), grant)
         return token
 
@@ -59,7 +63,9 @@ class Files:
                 "and send it as X-Upload-Token."
             )
         if grant.expires_at <= epoch(self._clock()):
-            raise Forbidden("The upload token has expired: get a new one and go on; what has arrived is kept.")
+            raise Forbidden(
+                "The upload token has expired: get a new one; what has arrived is kept."
+            )
         return grant
 
     async def state(self, grant: UploadGrant, identifier: str) -> UploadState:
@@ -76,7 +82,11 @@ class Files:
         )
 
     async def take_chunk(
-        self, grant: UploadGrant, content_type: str, body: AsyncIterator[bytes], query: dict[str, str]
+        self,
+        grant: UploadGrant,
+        content_type: str,
+        body: AsyncIterator[bytes],
+        query: dict[str, str],
     ) -> StoredFile | None:
         """Keep a chunk and return the file when it was the last that was missing.
 

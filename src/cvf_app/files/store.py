@@ -39,14 +39,16 @@ class FileStore:
     async def put(self, file: StoredFile) -> None:
         """Keep a file's document; keeping it twice is the same."""
         document = {name: value for name, value in plain(file).items() if name != "fileId"}
-        await self._files.replace({"_id": file.file_id}, {**document, "_id": file.file_id}, upsert=True)
+        await self._files.replace(
+            {"_id": file.file_id}, {**document, "_id": file.file_id}, upsert=True
+        )
 
     async def find(self, file_id: FileId) -> StoredFile | None:
         """Return a file, or nothing."""
         found = await self._files.find_one({"_id": file_id})
         if found is None:
             return None
-        return convert({**found, "fileId": found.pop("_id")}, StoredFile)
+        return convert({"fileId": found.pop("_id"), **found}, StoredFile)
 
     async def remove(self, file_id: FileId) -> None:
         """Remove a file's document."""

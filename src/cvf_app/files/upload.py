@@ -34,7 +34,7 @@ class Upload:
 
     def __init__(self, place: Place, owner: str, scope: str, identifier: str) -> None:
         """Name the folder by who sends what where."""
-        named = hashlib.sha256("\0".join((owner, scope, identifier)).encode()).hexdigest()
+        named = hashlib.sha256(f"{owner}\0{scope}\0{identifier}".encode()).hexdigest()
         self._place = place
         self.key = named[:32]
         self._folder = place.folder("uploads", self.key)
@@ -71,7 +71,8 @@ class Upload:
         for path in self._folder.glob(f"{label.number}.*.chunk"):
             if path != target:
                 raise Conflict(
-                    f"Chunk {label.number} was sent before with other content; give the upload another identifier."
+                    f"Chunk {label.number} was sent before with other content; "
+                    "give the upload another identifier."
                 )
         settle(incoming, target)
         return len(self.chunks()) == label.total
@@ -112,9 +113,14 @@ def read_label(fields: dict[str, str], filename: str) -> ChunkLabel:
     name = fields.get("resumableFilename") or filename
     identifier = fields.get("resumableIdentifier") or name
     if not identifier or len(identifier) > _LONGEST:
-        raise Invalid(f"An upload needs an identifier of at most {_LONGEST} characters.", path="$.resumableIdentifier")
+        raise Invalid(
+            f"An upload needs an identifier of at most {_LONGEST} characters.",
+            path="$.resumableIdentifier",
+        )
     if not name or len(name) > _LONGEST:
-        raise Invalid(f"A file needs a name of at most {_LONGEST} characters.", path="$.resumableFilename")
+        raise Invalid(
+            f"A file needs a name of at most {_LONGEST} characters.", path="$.resumableFilename"
+        )
     return ChunkLabel(identifier=identifier, number=number, total=total, filename=name)
 
 
@@ -128,6 +134,10 @@ def sweep(place: Place) -> None:
 
 def _number(fields: dict[str, str], name: str, least: int, most: int) -> int:
     text = fields.get(name, "")
-    if not (text.isascii() and text.isdigit()) or len(text) > len(str(MOST_CHUNKS)) or not least <= int(text) <= most:
+    if (
+        not (text.isascii() and text.isdigit())
+        or len(text) > len(str(MOST_CHUNKS))
+        or not least <= int(text) <= most
+    ):
         raise Invalid(f"{name} must be a whole number from {least} to {most}.", path=f"$.{name}")
     return int(text)

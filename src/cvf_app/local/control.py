@@ -238,7 +238,11 @@ def _await_ready(instance: Instance) -> GuardStatus:
         lost = [child.name for child in told.children if child.state == "given up"] if told else []
         if lost:
             log = instance.layout.logs / f"{lost[0]}.log"
-            raise Conflict(f"The part '{lost[0]}' does not start; what it said is in {log}.")
+            last = log.read_text(errors="replace").strip().splitlines()[-1:]
+            raise Conflict(
+                f"The part '{lost[0]}' does not start: {' '.join(last)} (the whole is in {log}). "
+                "When that is mended: ./CafeVariome3.sh restart"
+            )
         if told is not None and told.state == "ready" and _is_healthy(told.address):
             return told
         open_ones = (

@@ -79,13 +79,15 @@ def main() -> int:
     given = parser.parse_args()
     os.umask(0o077)
     layout = Layout(given.data)
+    lock = Lock(layout.lock)
     try:
-        lock = Lock(layout.lock)
         lock.take()
         sweep(layout)
         return asyncio.run(_guard(layout, given.config))
     except CafeVariomeError as fault:
         return fail(fault)
+    finally:
+        lock.release()
 
 
 async def _guard(layout: Layout, config: Path | None) -> int:

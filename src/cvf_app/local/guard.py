@@ -31,6 +31,7 @@ from cvf_app.wire import Wire, encode
 PAUSES = (0.1, 0.5, 1.0, 2.0, 4.0, 8.0, 15.0, 30.0)
 """Seconds before each further start of a child that dies soon; after the last it is given up."""
 _STEADY_SECONDS = 30.0
+_TRIES_OF_A_STEP = 2
 _PROBE_SECONDS = 0.1
 
 
@@ -77,6 +78,12 @@ class Lock:
         handle.write(encode(identify(os.getpid())))
         handle.flush()
         self._handle = handle
+
+    def release(self) -> None:
+        """Give the lock back."""
+        if self._handle is not None:
+            self._handle.close()
+            self._handle = None
 
     def is_held(self) -> bool:
         """Say whether a living guard holds the lock; what the file says does not count."""
@@ -228,7 +235,8 @@ class Guard:
             if self._stopping.is_set() or kept.state == "done":
                 return
             soon_dead = 0 if time.monotonic() - began > _STEADY_SECONDS else soon_dead + 1
-            if soon_dead > len(PAUSES):
+            # A step that fails says why in its log, and seldom ends otherwise the next time.
+            if soon_dead > (_TRIES_OF_A_STEP if kept.child.once else len(PAUSES)):
                 kept.state = "given up"
                 say(f"{kept.child.name} {reason}; it keeps failing and is given up")
                 self._publish("failed")

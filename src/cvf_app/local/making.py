@@ -99,7 +99,8 @@ def check_ports(ports: Ports, bind: tuple[str, int] | None, layout: Layout) -> N
         if bind:
             mend = "CV3_BIND=127.0.0.1:PORT ./CafeVariome3.sh local, with a free PORT"
         raise Conflict(
-            f"Another program listens on port {', '.join(taken)}. Stop it, or choose other ports: {mend}"
+            f"Another program listens on port {', '.join(taken)}. "
+            f"Stop it, or choose other ports: {mend}"
         )
 
 

@@ -20,7 +20,8 @@ _HARMLESS = 16 * 2**20
 _NESTED = {".zip", ".gz", ".bz2", ".xz", ".7z", ".rar", ".tar", ".tgz", ".zst"}
 _TAKEN = {".json", ".jsonl", ".ndjson"}
 _ENCRYPTED = 0x1
-_FAULTS = (zipfile.BadZipFile, zlib.error, NotImplementedError, EOFError, RuntimeError, OSError)
+DAMAGE = (zipfile.BadZipFile, zlib.error, EOFError)
+_PACKED = {zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED}
 
 
 class Entry(NamedTuple):
@@ -38,7 +39,7 @@ def entries(path: Path, advance: Callable[[int], None]) -> Iterator[Entry]:
     """
     try:
         archive = zipfile.ZipFile(path)
-    except (*_FAULTS, ValueError) as fault:
+    except (*DAMAGE, ValueError, NotImplementedError) as fault:
         raise Unreadable(f"This zip archive cannot be read: {fault}.") from fault
     with archive:
         found = archive.infolist()
@@ -47,16 +48,21 @@ def entries(path: Path, advance: Callable[[int], None]) -> Iterator[Entry]:
         if not wanted:
             raise Unreadable("There is no .json file in this zip archive.")
         for info in wanted:
-            yield from _open(archive, info)
+            with _open(archive, info) as content:
+                yield Entry(info.filename, content)
             advance(info.compress_size)
 
 
-def _open(archive: zipfile.ZipFile, info: zipfile.ZipInfo) -> Iterator[Entry]:
+def _open(archive: zipfile.ZipFile, info: zipfile.ZipInfo) -> IO[bytes]:
     try:
-        with archive.open(info) as content:
-            yield Entry(info.filename, content)
-    except _FAULTS as fault:
-        raise Unreadable(f"{info.filename!r} in the zip archive is damaged: {fault}.") from fault
+        return archive.open(info)
+    except DAMAGE as fault:
+        raise damaged(info.filename, fault) from fault
+
+
+def damaged(name: str, fault: Exception) -> Unreadable:
+    """Say that an entry is damaged; reading its content may raise any of `DAMAGE`."""
+    return Unreadable(f"{name!r} in the zip archive is damaged: {fault}.")
 
 
 def _is_wanted(info: zipfile.ZipInfo) -> bool:
@@ -89,6 +95,8 @@ def _check_one(info: zipfile.ZipInfo) -> None:
     kind = stat.S_IFMT(info.external_attr >> 16)
     if kind not in (0, stat.S_IFREG, stat.S_IFDIR):
         raise Unreadable(f"{name!r} in the zip archive is a link or no plain file.")
+    if info.compress_type not in _PACKED:
+        raise Unreadable(f"{name!r} in the zip archive is packed in a way that is not read here.")
     if info.flag_bits & _ENCRYPTED:
         raise Unreadable(f"{name!r} in the zip archive is encrypted.")
     if path.suffix.lower() in _NESTED:

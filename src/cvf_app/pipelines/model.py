@@ -5,9 +5,7 @@ a stray `sourceType` is read and dropped by `check`, and the four kinds of file 
 apart by their members and not by the published constant of `subjectIdLocation`.
 """
 
-from typing import Literal, NewType
-
-import msgspec
+from typing import Any, Literal, NewType
 
 from cvf_app.errors import Invalid
 from cvf_app.wire import Wire
@@ -55,7 +53,7 @@ class FilePipeline(Wire, frozen=True, kw_only=True, tag_field="pipelineType", ta
     expansion_policy: Literal["individual", "customized"] | None = None
     new_attribute: str | None = None
     row_filter: RowFilter | None = None
-    source_type: msgspec.Raw | None = None
+    source_type: Any = None
 
 
 class BasicPattern(Wire, frozen=True, kw_only=True, tag_field="patternSetType", tag="basic"):
@@ -89,7 +87,7 @@ class RemapPipeline(Wire, frozen=True, kw_only=True, tag_field="pipelineType", t
     pipeline_id: PipelineId | None = None
     pipeline_name: str
     directives: tuple[Directive, ...]
-    source_type: msgspec.Raw | None = None
+    source_type: Any = None
 
 
 Pipeline = FilePipeline | RemapPipeline

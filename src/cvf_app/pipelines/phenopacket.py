@@ -6,7 +6,7 @@ Positions in the genome (`hgvs`, VCF records) decide the class of a mutation and
 
 import re
 from collections.abc import Iterable, Iterator
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import msgspec
 
@@ -55,7 +55,7 @@ class _Person(_Heard):
     sex: str = ""
     time_at_last_encounter: _Time | None = None
     vital_status: _Vital | None = None
-    age_at_collection: msgspec.Raw | None = None
+    age_at_collection: Any = None
 
 
 class _Feature(_Heard):
@@ -131,10 +131,10 @@ class _Packet(_Heard):
     interpretations: list[_Interpretation] | None = None
     measurements: list[_Measurement] = []
     meta_data: _Meta | None = None
-    genes: msgspec.Raw | None = None
-    variants: msgspec.Raw | None = None
-    proband: msgspec.Raw | None = None
-    members: msgspec.Raw | None = None
+    genes: Any = None
+    variants: Any = None
+    proband: Any = None
+    members: Any = None
 
 
 class Reading(NamedTuple):

@@ -14,7 +14,7 @@ from typing import BinaryIO
 from cvf_app.errors import Invalid, StorageFull
 from cvf_app.files.formats import HEAD, FileFormat, check_head
 from cvf_app.ids import SourceId
-from cvf_app.pipelines.archive import entries
+from cvf_app.pipelines.archive import DAMAGE, damaged, entries
 from cvf_app.pipelines.check import check
 from cvf_app.pipelines.demographics import settle
 from cvf_app.pipelines.expand import Origin, separator, stage
@@ -126,7 +126,10 @@ class _Intake:
                 self._read_objects(self._task.filename, objects(file, self._advance))
             elif kind == "zip":
                 for entry in entries(Path(self._task.path), self._advance):
-                    self._read_objects(entry.name, objects(entry.content, _ignore))
+                    try:
+                        self._read_objects(entry.name, objects(entry.content, _ignore))
+                    except DAMAGE as fault:
+                        raise damaged(entry.name, fault) from fault
             else:
                 raise Unreadable(f"Files of the kind {kind} are not read yet.")
         self._spool.complete()

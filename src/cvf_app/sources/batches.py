@@ -28,7 +28,9 @@ def cut(path: Path) -> Iterator[tuple[int, bytes]]:
     with path.open("rb") as file:
         for line in file:
             if len(line) > LARGEST_SUBJECT:
-                raise Invalid(f"One subject has more than {LARGEST_SUBJECT} bytes, which is more than can be kept.")
+                raise Invalid(
+                    f"One subject has more than {LARGEST_SUBJECT} bytes; that cannot be kept."
+                )
             if lines and (len(lines) == MOST_SUBJECTS or size + len(line) > MOST_BYTES):
                 yield len(lines), zlib.compress(b"".join(lines), _QUICK)
                 lines, size = [], 0

@@ -1,4 +1,4 @@
-"""From files of subjects to a generation's folder; runs in a child process of its own. Pure but for its files.
+"""From files of subjects to a generation's folder; runs in a child process of its own.
 
 Promises: memory does not grow with the number of subjects. Subjects of equal id from several
 files become one, in the order of the files.
@@ -21,7 +21,7 @@ _SORTED_AT_ONCE = 1000
 
 
 class Building(Wire, frozen=True, kw_only=True):
-    """What to build: files of subjects (one JSON document a line), and where the generation goes."""
+    """What to build: files of subjects (a JSON document a line), and where it goes."""
 
     inputs: tuple[str, ...]
     spill: str
@@ -61,13 +61,21 @@ def build_generation(task: Building, progress: Callable[[float], None]) -> Built
 
 
 def joined(paths: Iterable[Path], spill: Path) -> Iterator[Subject]:
-    """Yield the subjects of several files, each id once; `spill` is a file that may be used meanwhile."""
+    """Yield the subjects of several files, each id once; `spill` is used meanwhile."""
     spill.unlink(missing_ok=True)
     with closing(sqlite3.connect(spill)) as table:
         # The file is of no use after a crash, so nothing is spent on making it durable.
-        for setting in ("journal_mode=OFF", "synchronous=OFF", "cache_size=-8000", "temp_store=FILE"):
+        for setting in (
+            "journal_mode=OFF",
+            "synchronous=OFF",
+            "cache_size=-8000",
+            "temp_store=FILE",
+        ):
             table.execute(f"PRAGMA {setting}")
-        table.execute("CREATE TABLE part (id TEXT, rank INTEGER, document BLOB, PRIMARY KEY (id, rank)) WITHOUT ROWID")
+        table.execute(
+            "CREATE TABLE part (id TEXT, rank INTEGER, document BLOB,"
+            " PRIMARY KEY (id, rank)) WITHOUT ROWID"
+        )
         for rank, path in enumerate(paths):
             with path.open("rb") as lines:
                 rows = ((decode(line, _Named).subject_id, rank, line) for line in lines)

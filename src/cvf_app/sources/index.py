@@ -1,4 +1,4 @@
-"""What is told about a source's contents: capability, and attributes with their display names. Pure."""
+"""What is told about a source's contents: capability, attributes, their display names. Pure."""
 
 from collections.abc import Iterable, Mapping
 
@@ -48,7 +48,7 @@ def bounded(attributes: Mapping[str, Iterable[str]]) -> dict[str, tuple[str, ...
 
 
 def eav_index(mappings: Mapping[str, tuple[str, ...]], names: EavIndex) -> EavIndex:
-    """Return an index that shows display names where there are any, else the attribute or value itself."""
+    """Return an index with display names where there are any, else the thing itself."""
     values = dict.fromkeys(value for of_one in mappings.values() for value in of_one)
     return EavIndex(
         attributes={name: names.attributes.get(name, name) for name in mappings},
@@ -58,13 +58,16 @@ def eav_index(mappings: Mapping[str, tuple[str, ...]], names: EavIndex) -> EavIn
 
 
 def renamed(shown: EavIndex, names: EavIndex, change: EavIndex) -> EavIndex:
-    """Return the display names after a change; names of what is not there now are kept for its return.
+    """Return the display names after a change; names of what is gone now are kept.
 
     Raises:
         Invalid: the change names an attribute or value that is not there, or changes the mappings.
     """
     if change.mappings and change.mappings != shown.mappings:
-        raise Invalid("Which values an attribute has follows from the data; only names can change.", path="$.mappings")
+        raise Invalid(
+            "Which values an attribute has follows from the data; only names can change.",
+            path="$.mappings",
+        )
     _known(change.attributes, shown.attributes, "attribute", "$.attributes")
     _known(change.values, shown.values, "value", "$.values")
     return EavIndex(
@@ -78,7 +81,9 @@ def _known(given: Mapping[str, str], there: Mapping[str, str], kind: str, path: 
         if key not in there:
             raise Invalid(f"The index of this source has no such {kind}.", path=f"{path}[{key!r}]")
         if len(name) > LONGEST_NAME:
-            raise Invalid(f"A display name has at most {LONGEST_NAME} characters.", path=f"{path}[{key!r}]")
+            raise Invalid(
+                f"A display name has at most {LONGEST_NAME} characters.", path=f"{path}[{key!r}]"
+            )
 
 
 def _merged(old: Mapping[str, str], new: Mapping[str, str]) -> dict[str, str]:

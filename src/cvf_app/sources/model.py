@@ -125,7 +125,7 @@ class Reindex(Job, frozen=True, kw_only=True, tag="reindex"):
 
 
 class SourceChange(Wire, frozen=True, kw_only=True, tag_field="sourceType", tag="internal"):
-    """What a PATCH may carry; what is absent stays. The index is computed here: what is sent of it is passed over."""
+    """What a PATCH may carry; what is absent stays. An index that is sent is passed over."""
 
     source_id: SourceId | None = None
     source_name: SourceName | None = None

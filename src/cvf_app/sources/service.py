@@ -1,6 +1,6 @@
 """Sources: the catalogue, who may know what of it, data files, and the generation that answers."""
 
-import os
+import asyncio
 from collections import OrderedDict
 from pathlib import Path
 from uuid import UUID
@@ -11,7 +11,7 @@ import structlog
 from cvf_app.engine.segments import Generation
 from cvf_app.errors import Conflict, Invalid, NotFound, Unavailable
 from cvf_app.files.formats import format_of
-from cvf_app.files.model import StoredFile
+from cvf_app.files.model import FileId, StoredFile
 from cvf_app.files.service import Files
 from cvf_app.groups.model import Depth
 from cvf_app.groups.service import Groups
@@ -19,6 +19,7 @@ from cvf_app.ids import NetworkId, SourceId, new_id
 from cvf_app.jobs.model import JobId
 from cvf_app.jobs.service import Jobs
 from cvf_app.loops import in_thread
+from cvf_app.networks.service import Networks
 from cvf_app.principal import Principal, Role, UserId
 from cvf_app.sources.index import eav_index, renamed
 from cvf_app.sources.model import (
@@ -41,6 +42,7 @@ SYSTEM = UserId("system")
 RETIRED_SECONDS = 120
 _MOST_OPEN = 256
 _NAME_TRIES = 5
+_STOP_SECONDS = 10.0
 _NO_SOURCE = "There is no such source."
 _SEE_ALL = (Role.DATA_ADMIN, Role.DEVELOPER)
 _ANY_FORMAT = ("csv", "tsv", "tab", "vcf", "json", "zip", "xlsx")
@@ -55,15 +57,15 @@ def job_key(source_id: SourceId) -> str:
 class Sources:
     """The sources of this instance."""
 
-    def __init__(  # noqa: PLR0913 - each is a service of a lower floor
-        self, store: SourceStore, files: Files, jobs: Jobs, groups: Groups, network_id: NetworkId
+    def __init__(
+        self, store: SourceStore, files: Files, jobs: Jobs, groups: Groups, networks: Networks
     ) -> None:
-        """Keep sources in the store; `network_id` is the network in which plain users see them."""
+        """Keep sources in the store; plain users see them through groups of the own network."""
         self.store = store
         self.files = files
         self._jobs = jobs
         self._groups = groups
-        self._network_id = network_id
+        self._networks = networks
         self._open: OrderedDict[SourceId, Generation] = OrderedDict()
 
     # The catalogue
@@ -72,9 +74,11 @@ class Sources:
         """Return the sources that the asker may know of, each with as much as they may know."""
         if asker.role in _SEE_ALL:
             return tuple([await self._whole(*found) for found in await self.store.find_all(None)])
-        depths = await self._groups.depth_of(asker.user_id, self._network_id)
+        depths = await self._depths(asker)
         seen = await self.store.find_all(tuple(depths))
-        return tuple(_outline(source, contents, depths[source.source_id]) for source, contents in seen)
+        return tuple(
+            _outline(source, contents, depths[source.source_id]) for source, contents in seen
+        )
 
     async def get(self, source_id: SourceId, asker: Principal) -> Source:
         """Return a source with as much as the asker may know.
@@ -84,14 +88,14 @@ class Sources:
         """
         if asker.role in _SEE_ALL:
             return await self._whole(*await self.require(source_id))
-        depths = await self._groups.depth_of(asker.user_id, self._network_id)
+        depths = await self._depths(asker)
         found = await self.store.find(source_id) if source_id in depths else None
         if found is None:
             raise NotFound(_NO_SOURCE)
         return _outline(*found, depths[source_id])
 
     async def visible(self, principal: Principal, network_id: NetworkId) -> tuple[Source, ...]:
-        """Return the online sources above `noAccess` for this person's groups, whatever their role."""
+        """Return the online sources above `noAccess` for this person, whatever their role."""
         depths = await self._groups.depth_of(principal.user_id, network_id)
         found = await self.store.find_all(tuple(depths))
         return tuple(source for source, _ in found if source.online)
@@ -129,7 +133,9 @@ class Sources:
         try:
             await self.store.insert(source)
         except Conflict as fault:
-            raise Conflict("There is a source with this name or id already.", path="$.sourceName") from fault
+            raise Conflict(
+                "There is a source with this name or id already.", path="$.sourceName"
+            ) from fault
         return await self.get(source.source_id, asker)
 
     async def update(self, source_id: SourceId, change: SourceChange, asker: Principal) -> Source:
@@ -147,7 +153,9 @@ class Sources:
             try:
                 await self.store.change(source_id, details)
             except Conflict as fault:
-                raise Conflict("There is a source with this name already.", path="$.sourceName") from fault
+                raise Conflict(
+                    "There is a source with this name already.", path="$.sourceName"
+                ) from fault
         return await self.get(source_id, asker)
 
     async def delete(self, source_id: SourceId) -> None:
@@ -230,6 +238,14 @@ class Sources:
                 return eav_index(mappings, new)
         raise Conflict("Others are changing these names at the same time; try again.")
 
+    async def suggest_names(self, source_id: SourceId, attributes: dict[str, str]) -> None:
+        """Give attributes display names where they have none."""
+        for _ in range(_NAME_TRIES):
+            _, names, version = await self.store.mappings(source_id)
+            both = msgspec.structs.replace(names, attributes={**attributes, **names.attributes})
+            if both == names or await self.store.set_names(source_id, both, version):
+                return
+
     # Data files
 
     async def attach(self, source_id: SourceId, file: StoredFile) -> DataFileId:
@@ -283,8 +299,15 @@ class Sources:
 
     async def remove_file(self, file: KeptFile) -> None:
         """Remove a data file and its content; repeatable."""
-        await self.files.delete(_file_id(file))
+        await self.files.delete(FileId(file.data_file_id))
         await self.store.remove_file(file.data_file_id)
+
+    async def columns(self) -> tuple[str, ...]:
+        """Return the names of all columns of ingested tables."""
+        files = await self.store.files_of(None)
+        return tuple(
+            sorted({column for file in files if not file.deleted for column in file.columns})
+        )
 
     def content(self, file: KeptFile) -> Path:
         """Return where a data file's content stands.
@@ -304,9 +327,19 @@ class Sources:
         """Return where attempts at a source's jobs keep their temporary files."""
         return self.files.place.folder("work", source_id)
 
+    async def _depths(self, asker: Principal) -> dict[SourceId, Depth]:
+        own = await self._networks.own()
+        return await self._groups.depth_of(asker.user_id, own.network_id)
+
     async def _stop(self, job_id: JobId) -> None:
         try:
             await self._jobs.cancel(job_id)
+            # It gets the time to stop, so that nothing is taken away under its hands.
+            async with asyncio.timeout(_STOP_SECONDS):
+                async for _ in self._jobs.watch(job_id):
+                    pass
+        except TimeoutError:
+            log.warning("job_slow_to_stop", job_id=job_id)
         except (NotFound, Conflict) as fault:
             log.debug("job_over", job_id=job_id, cause=fault.sentence)
 
@@ -321,7 +354,7 @@ class Sources:
 
 
 def _outline(source: InternalSource, contents: Contents, depth: Depth) -> Source:
-    """Show a source to a plain user: never values of attributes, the count only where it may be told."""
+    """Show a source to a plain user: no values, the count only where it may be told."""
     counts = depth.rank >= Depth.COUNT.rank
     index = RecordIndex(
         capability=contents.capability, record_count=contents.record_count if counts else None

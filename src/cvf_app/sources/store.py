@@ -79,7 +79,9 @@ class SourceStore:
         found = await self._sources.find_one({"_id": source_id, **_LIVE}, _OUTLINE)
         return None if found is None else _read(found)
 
-    async def find_all(self, among: tuple[SourceId, ...] | None) -> tuple[tuple[InternalSource, Contents], ...]:
+    async def find_all(
+        self, among: tuple[SourceId, ...] | None
+    ) -> tuple[tuple[InternalSource, Contents], ...]:
         """Return all sources, or those among some, by name."""
         where: Document = dict(_LIVE)
         if among is not None:
@@ -117,8 +119,10 @@ class SourceStore:
 
     # The index of attributes
 
-    async def mappings(self, source_id: SourceId) -> tuple[dict[str, tuple[str, ...]], EavIndex, int]:
-        """Return the values of a source's attributes, their display names and the names' version."""
+    async def mappings(
+        self, source_id: SourceId
+    ) -> tuple[dict[str, tuple[str, ...]], EavIndex, int]:
+        """Return the values of a source's attributes, their names and the names' version."""
         fields = {"mappings": 1, "names": 1, "names_version": 1}
         found = await self._sources.find_one({"_id": source_id, **_LIVE}, fields)
         if found is None:
@@ -130,7 +134,9 @@ class SourceStore:
     async def set_names(self, source_id: SourceId, names: EavIndex, version: int) -> bool:
         """Keep display names if nobody else changed them since this version."""
         change = {"$set": {"names": _packed(plain(names)), "names_version": version + 1}}
-        return bool(await self._sources.update_one({"_id": source_id, "names_version": version}, change))
+        return bool(
+            await self._sources.update_one({"_id": source_id, "names_version": version}, change)
+        )
 
     # Runs
 
@@ -138,6 +144,11 @@ class SourceStore:
         """Let one attempt, or none, switch this source from now on."""
         where = {"_id": source_id, **_LIVE, "runner": {"$ne": runner}}
         return bool(await self._sources.update_one(where, {"$set": {"runner": runner}}))
+
+    async def state(self, source_id: SourceId) -> tuple[str | None, Contents] | None:
+        """Return which attempt may switch a source and what it holds; nothing when it is gone."""
+        found = await self._sources.find_one({"_id": source_id, **_LIVE}, _OUTLINE)
+        return None if found is None else (found["runner"], _read(found)[1])
 
     async def switch(
         self,
@@ -147,7 +158,7 @@ class SourceStore:
         contents: Contents,
         mappings: dict[str, tuple[str, ...]],
     ) -> bool:
-        """Let the source answer from new contents, if this attempt may and nothing changed meanwhile."""
+        """Let the source answer from new contents, if this attempt may and nothing changed."""
         where = {"_id": source_id, **_LIVE, "runner": runner, "generation": old_generation}
         new = {**plain_contents(contents), "mappings": _packed(mappings), "runner": None}
         return bool(await self._sources.update_one(where, {"$set": new}))
@@ -156,7 +167,12 @@ class SourceStore:
 
     async def put_file(self, file: KeptFile) -> None:
         """Keep a data file; keeping it twice is the same."""
-        packed = {"_id": file.data_file_id, "sourceId": file.source_id, "deleted": file.deleted, "file": encode(file)}
+        packed = {
+            "_id": file.data_file_id,
+            "sourceId": file.source_id,
+            "deleted": file.deleted,
+            "file": encode(file),
+        }
         await self._all[DATA_FILES].replace({"_id": file.data_file_id}, packed, upsert=True)
 
     async def find_file(self, data_file_id: DataFileId) -> KeptFile | None:
@@ -178,12 +194,16 @@ class SourceStore:
 
     async def announce(self, source_id: SourceId, share: str) -> None:
         """Write down that batches of a share are about to be written."""
-        await self._all[SHARES].replace({"_id": share}, {"_id": share, "sourceId": source_id}, upsert=True)
+        await self._all[SHARES].replace(
+            {"_id": share}, {"_id": share, "sourceId": source_id}, upsert=True
+        )
 
     async def put_batch(self, share: str, number: int, data: bytes) -> None:
         """Keep a batch of subjects; keeping it twice is the same."""
         name = f"{share}/{number}"
-        await self._all[BATCHES].replace({"_id": name}, {"_id": name, "share": share, "data": data}, upsert=True)
+        await self._all[BATCHES].replace(
+            {"_id": name}, {"_id": name, "share": share, "data": data}, upsert=True
+        )
 
     async def batch(self, share: str, number: int) -> bytes:
         """Return a batch of subjects.
@@ -234,7 +254,9 @@ def _details(source: InternalSource) -> Document:
 
 def _read(found: Document) -> tuple[InternalSource, Contents]:
     details = {name: found[name] for name in _DETAILS}
-    source = convert({"sourceType": "internal", "sourceId": found["_id"], **details}, InternalSource)
+    source = convert(
+        {"sourceType": "internal", "sourceId": found["_id"], **details}, InternalSource
+    )
     names = ("generation", "folder", "shares", "capability", "recordCount")
     return source, convert({name: found[name] for name in names}, Contents)
 

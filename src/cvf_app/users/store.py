@@ -71,6 +71,11 @@ class UserStore:
         found = await self._users.find({}, sort=[("_id", 1)])
         return tuple(user for user in map(_read, found) if user is not None)
 
+    async def known(self, user_ids: tuple[UserId, ...]) -> frozenset[UserId]:
+        """Return those of these ids that belong to a user."""
+        found = await self._users.find({"_id": {"$in": list(user_ids)}}, fields={"_id": 1})
+        return frozenset(UserId(document["_id"]) for document in found)
+
     async def replace_attempt(self, user: KeptUser, attempt: int) -> bool:
         """Put a user in place of the one at this attempt; false if somebody else was faster."""
         return await self._users.replace({"_id": user.user_id, "attempt": attempt}, _document(user))

@@ -14,7 +14,7 @@ from cvf_app.pipelines.merge import Types, merge
 from cvf_app.pipelines.model import FilePipeline, Refusal, RemapPipeline, Unreadable
 from cvf_app.pipelines.read import Table
 from cvf_app.pipelines.remap import Remap
-from cvf_app.wire import convert, plain
+from cvf_app.wire import convert, encode
 
 CASES = json.loads((Path(__file__).parents[2] / "data" / "pipelines" / "cases.json").read_text())[
     "cases"
@@ -47,7 +47,7 @@ def _run(case: dict[str, Any]) -> tuple[dict[str, Any], list[str], list[Any], di
             unmatched.update(dict.fromkeys((row.subject_id, *pair) for pair in part.unmatched))
     except Unreadable as fault:
         return {}, [fault.sentence], [], {}
-    subjects = [plain(types.typed(merge(found))) for found in parts.values()]
+    subjects = [json.loads(encode(types.typed(merge(found)))) for found in parts.values()]
     counts: dict[str, int] = {}
     for _, origin, _ in unmatched:
         counts[origin] = counts.get(origin, 0) + 1

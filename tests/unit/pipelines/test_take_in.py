@@ -126,6 +126,20 @@ class TestPhenopackets:
         with pytest.raises(Unreadable):
             _take(tmp_path, content, "phenopacket")
 
+    @pytest.mark.parametrize(
+        ("content", "words"),
+        [
+            (b'{"id": "x", "subject": {"ageAtCollection": "P3Y"}}', "version"),
+            (b'{"id": "x", "subject": {}, "variants": [{}]}', "version"),
+            (b'{"id": "x", "proband": {}}', "Families"),
+        ],
+    )
+    def test_another_kind_of_packet_is_named(
+        self, tmp_path: Path, content: bytes, words: str
+    ) -> None:
+        with pytest.raises(Unreadable, match=words):
+            _take(tmp_path, content, "phenopacket")
+
 
 class TestArchives:
     def test_the_cohort_is_the_folder(self, tmp_path: Path) -> None:

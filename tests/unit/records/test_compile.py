@@ -1,4 +1,4 @@
-"""Compiling a query: ids in normal form, what restricts nothing left out, the rest refused by name."""
+"""Compiling: ids in normal form, what restricts nothing left out, the rest refused by name."""
 
 import pytest
 
@@ -82,14 +82,14 @@ class TestFilters:
         )
         assert asked.filters == (
             WithAlleles("$.genes[0]", "genes", (("HLA-A", ("02:01",)),)),
-            WithVariant("$.variant[0]", "variant", ("TTN",), ("missense",), 0.01, True),  # noqa: FBT003
+            WithVariant("$.variant[0]", "variant", ("TTN",), ("missense",), 0.01, True),
         )
 
     @pytest.mark.parametrize(
         ("relation", "value", "made"),
         [
             ("stringIs", "x", TextIs("$.eav[0]", "eav", "a", "x")),
-            ("stringIs", True, TextIs("$.eav[0]", "eav", "a", True)),  # noqa: FBT003
+            ("stringIs", True, TextIs("$.eav[0]", "eav", "a", True)),
             ("stringIsNot", "x", TextIs("$.eav[0]", "eav", "a", "x", negated=True)),
             ("regexContains", "x", TextMatches("$.eav[0]", "eav", "a", "x")),
             ("numericEquals", 5, NumberIs("$.eav[0]", "eav", "a", Comparison.EQUAL, 5.0)),

@@ -4,7 +4,7 @@ import pytest
 
 from cvf_app.errors import Invalid
 from cvf_app.records.spelling import read_query
-from cvf_app.wire import encode, plain
+from cvf_app.wire import decode, encode
 
 
 class TestReadQuery:
@@ -19,7 +19,7 @@ class TestReadQuery:
                 }
             )
         )
-        assert plain(query) == {
+        assert decode(encode(query), dict) == {
             "subject": {"familyType": {"trios": True}},
             "hpo": [{"terms": ["0001250"], "useOrphaNet": True}],
             "ordo": [{"terms": ["58"], "minimumMatch": 2}],

@@ -1,4 +1,5 @@
-# ruff: noqa: ANN, SLF001, ICN001, INP001, T201 - Canaille has no types, is mended through internals, and this runs alone
+# Canaille has no types and is mended through internals; this runs alone, in its environment.
+# ruff: noqa: ANN001, ANN201, SLF001, ICN001
 """What Canaille 0.3.6 does wrongly for us, mended from outside; imported before `create_app`.
 
 It reaches into internals, hence the exact pin. Each patch says what happens without it.

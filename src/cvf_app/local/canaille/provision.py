@@ -1,4 +1,5 @@
-# ruff: noqa: ANN, SLF001, ICN001, INP001, T201 - Canaille has no types, is mended through internals, and this runs alone
+# Canaille has no types and is mended through internals; this runs alone, in its environment.
+# ruff: noqa: ANN001, ANN003, ANN202, ICN001
 """Make Canaille's database, our clients and the first person, in one call.
 
 `python provision.py FOLDER PORT` with a JSON object on standard input: `users` (list with

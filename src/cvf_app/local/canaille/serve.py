@@ -1,4 +1,3 @@
-# ruff: noqa: ANN, SLF001, ICN001, INP001, T201 - Canaille has no types, is mended through internals, and this runs alone
 """Serve Canaille on loopback: `python serve.py FOLDER PORT`. Started and kept by the guard."""
 
 import asyncio

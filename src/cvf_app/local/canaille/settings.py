@@ -1,4 +1,3 @@
-# ruff: noqa: ANN, SLF001, ICN001, INP001, T201 - Canaille has no types, is mended through internals, and this runs alone
 """The configuration of Canaille for one instance, and the key it signs with.
 
 Runs in Canaille's virtual environment. Every setting that is not Canaille's default has
@@ -13,11 +12,11 @@ from pathlib import Path
 from joserfc.jwk import RSAKey
 
 ACCESS_SECONDS = 900
-"""A locked person's access token stays valid until it expires, so its life is short."""
+"""A locked person keeps an access token until it expires, so its life is short."""
 
 
 def keys(folder: Path) -> dict:
-    """Return the signing key and the session secret, made at the first call and kept (mode 0600)."""
+    """Return the signing key and the session secret: made once, and kept (mode 0600)."""
     kept = folder / "provider.json"
     if kept.exists():
         return json.loads(kept.read_text())
