@@ -308,7 +308,11 @@ class Questions:
     def _variant(self, *, local: bool) -> Question:
         genes = self._draw.choice(self._sample["gene"], int(self._draw.integers(1, 4))).tolist()
         classes = self._draw.choice(len(CLASSES), 2, replace=False).tolist()
-        most = float(self._draw.choice([0.001, 0.01, 0.05]) if not local else 3e-5)
+        most = float(
+            self._draw.choice([0.001, 0.01, 0.05])
+            if not local
+            else self._draw.choice([5e-5, 1e-4, 2e-4])
+        )
         asked = {
             "genes": [self._world.genes[gene] for gene in genes],
             "mutation": [CLASSES[one].value for one in classes],

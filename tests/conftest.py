@@ -10,9 +10,14 @@ from hypothesis import HealthCheck, settings
 from cvf_app.assembly import create_app
 from cvf_app.config import load
 from cvf_app.duties import parse
+from tests.support import nodes, services
 
-settings.register_profile("quick", max_examples=60, deadline=None, suppress_health_check=[HealthCheck.too_slow])
-settings.register_profile("long", max_examples=2000, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.register_profile(
+    "quick", max_examples=60, deadline=None, suppress_health_check=[HealthCheck.too_slow]
+)
+settings.register_profile(
+    "long", max_examples=2000, deadline=None, suppress_health_check=[HealthCheck.too_slow]
+)
 settings.load_profile("quick")
 
 
@@ -48,3 +53,38 @@ def config(tmp_path_factory):
 def app(config):
     """The whole app with all duties, not served: its routes can be looked at."""
     return create_app(config, parse(""))
+
+
+@pytest.fixture(scope="session")
+def mongo_url():
+    """A real server of the MongoDB protocol."""
+    try:
+        with services.mongodb() as url:
+            yield url
+    except services.Missing as missing:
+        pytest.skip(str(missing))
+
+
+@pytest.fixture(scope="session")
+def redis_url():
+    """A real Redis or Valkey."""
+    try:
+        with services.redis() as url:
+            yield url
+    except services.Missing as missing:
+        pytest.skip(str(missing))
+
+
+@pytest.fixture(scope="session")
+async def node(tmp_path_factory, mongo_url, redis_url):
+    """One whole instance, served on loopback for all tests of the session."""
+    async with nodes.node(tmp_path_factory.mktemp("node"), mongo_url, redis_url) as made:
+        yield made
+
+
+def pytest_terminal_summary(terminalreporter):
+    """Print which services were real and which were peers."""
+    if services.REAL:
+        terminalreporter.section("services")
+        for name, what in sorted(services.REAL.items()):
+            terminalreporter.line(f"{name:12} {what}")

@@ -1,0 +1,221 @@
+"""Whole nodes for tests: the real app served on loopback, on a real database and a real broker.
+
+Each has a database and a data folder of its own. People log in at the peer of `peers/issuer.py`.
+"""
+
+import asyncio
+import json
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+from uuid import uuid4
+
+import aiohttp
+from hypercorn.asyncio import serve
+from hypercorn.config import Config as ServerConfig
+from pymongo import uri_parser
+
+from cvf_app.assembly import create_app, install
+from cvf_app.backends.keystore import FileKeyStore
+from cvf_app.config import Config, load
+from cvf_app.duties import parse
+from tests.support.peers.issuer import CLIENT, Issuer
+from tests.support.services import free_port
+
+FINISHED = ("complete", "error", "cancelled", "lost")
+
+
+@dataclass
+class Answer:
+    """What the node answered."""
+
+    status: int
+    headers: Any
+    body: bytes
+
+    @property
+    def json(self) -> Any:
+        return json.loads(self.body)
+
+
+@dataclass
+class Node:
+    """A served instance."""
+
+    address: str
+    config: Config
+    issuer: Issuer
+    client: aiohttp.ClientSession
+    folder: Path
+    people: dict[str, str] = field(default_factory=dict)
+
+    async def call(
+        self, method: str, path: str, who: str | None = "admin", *, headers=None, **sent
+    ) -> Answer:
+        """Send a request as a person (by user name), or as nobody."""
+        known = {"Authorization": f"Bearer {self.issuer.token(who)}"} if who else {}
+        request = self.client.request(
+            method, self.address + path, headers=known | (headers or {}), **sent
+        )
+        async with request as response:
+            return Answer(response.status, response.headers, await response.read())
+
+    async def person(self, name: str, role: str = "user") -> str:
+        """Give a person an account, a local user and a key; return the user's id."""
+        new = {"username": name, "email": f"{name}@example.org", "role": role}
+        answer = await self.call("POST", "/users/", json=new)
+        assert answer.status == 200, answer.body
+        self.people[name] = answer.json["userId"]
+        return self.people[name]
+
+    async def source(self, name: str) -> str:
+        """Make a source and return its id."""
+        answer = await self.call("POST", "/sources/", json=_source(name))
+        assert answer.status == 200, answer.body
+        return answer.json["sourceId"]
+
+    async def upload(self, source_id: str, name: str, content: bytes) -> str:
+        """Upload a file in one piece and return the data file's id."""
+        token = await self.call("GET", f"/sources/upload-token?sourceId={source_id}")
+        assert token.status == 200, token.body
+        answer = await self.piece(source_id, token.json["token"], name, content)
+        assert answer.status == 200, answer.body
+        return answer.json["dataFileId"]
+
+    async def piece(
+        self,
+        source_id: str,
+        token: str,
+        name: str,
+        content: bytes,
+        number=1,
+        total=1,
+        identifier="",
+    ) -> Answer:
+        """Send one chunk of an upload."""
+        form = aiohttp.FormData()
+        form.add_field("resumableChunkNumber", str(number))
+        form.add_field("resumableTotalChunks", str(total))
+        form.add_field("resumableIdentifier", identifier or name)
+        form.add_field("resumableFilename", name)
+        form.add_field("file", content, filename=name, content_type="application/octet-stream")
+        headers = {"X-Upload-Token": token}
+        return await self.call("POST", f"/sources/{source_id}/upload", data=form, headers=headers)
+
+    async def ended(self, job_id: str, seconds: float = 60) -> dict[str, Any]:
+        """Wait for the end of a job and return it."""
+        async with asyncio.timeout(seconds):
+            while True:
+                job = (await self.call("GET", f"/jobs/{job_id}")).json
+                if job["state"] in FINISHED:
+                    return job
+                await asyncio.sleep(0.1)
+
+    async def ingest(self, source_id: str, *data_file_ids: str, **more) -> dict[str, Any]:
+        """Ingest files and return the ended job."""
+        asked = {"dataFileIDs": list(data_file_ids)} | more
+        answer = await self.call("POST", f"/sources/{source_id}/ingest", json=asked)
+        assert answer.status == 200, answer.body
+        return await self.ended(answer.json["jobId"])
+
+    async def group(self, policy: str, users: list[str], sources: list[str], name="group") -> str:
+        """Make a discovery group and return its id."""
+        new = {
+            "groupName": name,
+            "discoveryPolicy": policy,
+            "assignedUsers": users,
+            "assignedSources": sources,
+        }
+        answer = await self.call("POST", "/groups/", json=new)
+        assert answer.status == 200, answer.body
+        return answer.json["groupId"]
+
+    async def ask(self, query: dict[str, Any], who: str = "admin") -> list[dict[str, Any]]:
+        """Ask a record query and return the answers of all sources."""
+        headers = {"Prefer": "wait=30"}
+        answer = await self.call("POST", "/record/", who, json=query, headers=headers)
+        assert answer.status == 200, answer.body
+        return [one for response in answer.json["responses"] for one in response["messageData"]]
+
+
+def _source(name: str) -> dict[str, Any]:
+    return {"sourceType": "internal", "sourceName": name, "displayName": name}
+
+
+@asynccontextmanager
+async def node(
+    folder: Path, mongo_url: str, redis_url: str, duties: str = ""
+) -> AsyncIterator[Node]:
+    """Serve a new instance in this event loop until the end of the block."""
+    issuer = Issuer()
+    await issuer.start()
+    config = _config(folder, mongo_url, redis_url, issuer)
+    keys = FileKeyStore.open(folder / "keys", create=True)
+    await keys.write_secret("identity/scim", {"client_id": "scim", "client_secret": "x"})
+    await keys.close()
+    await install(config, username="admin", subject="admin", email="admin@example.org")
+    port = free_port()
+    server = ServerConfig()
+    server.bind = [f"127.0.0.1:{port}"]
+    server.accesslog = server.errorlog = None
+    stop = asyncio.Event()
+    app = create_app(config, parse(duties))
+    serving = asyncio.create_task(serve(app, server, shutdown_trigger=stop.wait))
+    try:
+        async with aiohttp.ClientSession(timeout=aiohttp.ClientTimeout(total=120)) as client:
+            made = Node(f"http://127.0.0.1:{port}", config, issuer, client, folder)
+            await _ready(made, serving)
+            yield made
+    finally:
+        stop.set()
+        await serving
+        await issuer.stop()
+
+
+async def _ready(made: Node, serving: "asyncio.Task[None]") -> None:
+    async with asyncio.timeout(30):
+        while True:
+            if serving.done():
+                serving.result()
+            try:
+                answer = await made.call("GET", "/health/ready", None)
+                if answer.status == 200:
+                    return
+            except aiohttp.ClientConnectionError:
+                pass
+            await asyncio.sleep(0.05)
+
+
+def _config(folder: Path, mongo_url: str, redis_url: str, issuer: Issuer) -> Config:
+    where = uri_parser.parse_uri(mongo_url)
+    host, port = where["nodelist"][0]
+    redis = (
+        {"Path": redis_url.removeprefix("unix://").partition("?")[0]}
+        if redis_url.startswith("unix://")
+        else _host_and_port(redis_url)
+    )
+    file = folder / "instance_config.json"
+    blocks = {
+        "Mode": "local",
+        "MongoDB": {
+            "Host": host,
+            "Port": port,
+            "User": where["username"] or "",
+            "Password": where["password"] or "",
+            "Database": f"cv3_test_{uuid4().hex[:12]}",
+        },
+        "Redis": redis,
+        "Data": {"UploadPath": str(folder / "data")},
+        "Identity": {"Provider": "oidc", "Issuer": issuer.address, "Client": CLIENT},
+        "Secrets": {"Provider": "file", "Path": str(folder / "keys")},
+        "Metrics": {"Prometheus": {"Enabled": True, "Key": "scrape"}},
+    }
+    file.write_text(json.dumps(blocks))
+    return load(file)
+
+
+def _host_and_port(redis_url: str) -> dict[str, Any]:
+    host, _, port = redis_url.removeprefix("redis://").partition("/")[0].rpartition(":")
+    return {"Host": host, "Port": port}
