@@ -1,4 +1,4 @@
-"""What all tests share: no sockets where none are needed, a spare app, and the table of what was real."""
+"""What all tests share: no sockets where none are needed, a spare app, the table of services."""
 
 import json
 from pathlib import Path

@@ -84,7 +84,7 @@ class Node:
         assert answer.status == 200, answer.body
         return answer.json["dataFileId"]
 
-    async def piece(
+    async def piece(  # noqa: PLR0913, PLR0917 - what a chunk has to say
         self,
         source_id: str,
         token: str,

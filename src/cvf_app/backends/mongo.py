@@ -20,7 +20,7 @@ from cvf_app.errors import Conflict, StorageFull, TooLarge, Unavailable
 
 # Motor reads the size of its thread pool from the environment while it is imported and has no
 # other switch: with its default of five per core a slow server would queue every other request.
-os.environ.setdefault("MOTOR_MAX_WORKERS", "64")
+os.environ.setdefault("MOTOR_MAX_WORKERS", "64")  # house: the driver has no other switch
 
 from motor.motor_asyncio import (
     AsyncIOMotorClient,

@@ -59,8 +59,8 @@ class Files:
         grant = await self._store.find_token(_digest(token)) if token else None
         if grant is None or grant.user_id != user_id or grant.scope != scope:
             raise Forbidden(
-                "This upload needs a token for this source: get one at /sources/upload-token?sourceId=… "
-                "and send it as X-Upload-Token."
+                "This upload needs a token for this source: get one at "
+                "/sources/upload-token?sourceId=… and send it as X-Upload-Token."
             )
         if grant.expires_at <= epoch(self._clock()):
             raise Forbidden(

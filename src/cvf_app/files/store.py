@@ -4,8 +4,6 @@ from cvf_app.backends.mongo import Collection, Index
 from cvf_app.files.model import FileId, StoredFile, UploadGrant
 from cvf_app.wire import convert, plain
 
-TOKENS = "upload_tokens"
-FILES = "files"
 TOKEN_INDICES = (Index((("expiresAt", 1),)),)
 FILE_INDICES = (Index((("sha256", 1),)),)
 

@@ -16,7 +16,7 @@ from cvf_app.ids import NetworkId, NodeId, SourceId
 from cvf_app.principal import UserId
 from cvf_app.sources.model import Capability
 from cvf_app.subject import Mutation
-from cvf_app.wire import Job, Wire
+from cvf_app.wire import Wire
 
 QueryId = NewType("QueryId", str)
 
@@ -143,12 +143,6 @@ class RecordQuery(Wire, frozen=True, kw_only=True):
     sources: SourcesFilter | None = None
     eav: tuple[EavFilter, ...] = ()
     advanced: Advanced | None = None
-
-
-class RunRecordQuery(Job, frozen=True, kw_only=True, tag="runRecordQuery"):
-    """Answer a stored query."""
-
-    query_id: QueryId
 
 
 class ResultDetails(Wire, frozen=True, kw_only=True):

@@ -214,7 +214,7 @@ class Ingestion:
         return kept, target
 
     async def _renew(self, run: Run, new: list[tuple[Share, Path]]) -> int:
-        """Build the next generation from the shares that stay and the new ones, and switch to it."""
+        """Build the next generation from the shares that stay and the new ones; switch to it."""
         _, old = await self._sources.require(run.source_id)
         replaced = {share.data_file_id for share, _ in new}
         alive = {
@@ -295,7 +295,7 @@ async def _watched(
         done = share
 
     await steps.report(stage, span[0])
-    work = asyncio.ensure_future(begin(told))
+    work = asyncio.ensure_future(begin(told))  # house: awaited below, whatever happens
     try:
         while not (await asyncio.wait({work}, timeout=_WATCH_SECONDS))[0]:
             await steps.report(stage, span[0] + (span[1] - span[0]) * done)

@@ -15,7 +15,7 @@ from cvf_app.files.model import FileId, StoredFile
 from cvf_app.files.service import Files
 from cvf_app.groups.model import Depth
 from cvf_app.groups.service import Groups
-from cvf_app.ids import NetworkId, SourceId, new_id
+from cvf_app.ids import SourceId, new_id
 from cvf_app.jobs.model import JobId
 from cvf_app.jobs.service import Jobs
 from cvf_app.loops import in_thread
@@ -93,12 +93,6 @@ class Sources:
         if found is None:
             raise NotFound(_NO_SOURCE)
         return _outline(*found, depths[source_id])
-
-    async def visible(self, principal: Principal, network_id: NetworkId) -> tuple[Source, ...]:
-        """Return the online sources above `noAccess` for this person, whatever their role."""
-        depths = await self._groups.depth_of(principal.user_id, network_id)
-        found = await self.store.find_all(tuple(depths))
-        return tuple(source for source, _ in found if source.online)
 
     async def get_many(self, source_ids: tuple[SourceId, ...]) -> tuple[Source, ...]:
         """Return those of the sources that exist; unknown ids are passed over."""
