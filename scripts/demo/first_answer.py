@@ -62,11 +62,11 @@ class Newcomer:
         )
         if done.returncode:
             sys.exit(f"exit status {done.returncode}\n{done.stdout}\n{done.stderr}")
-        return done.stdout
+        return done.stdout or done.stderr
 
     def cvf(self, *words: str) -> Any:  # noqa: ANN401 - whatever JSON the command prints
         """Run `cvf … --json` and return what it printed."""
-        printed = self.run(".venv/bin/cvf", "--json", *words)
+        printed = self.run(".venv/bin/cvf", *words, "--json")
         return json.loads(printed) if printed.strip() else None
 
     def server(self) -> Server:
