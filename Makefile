@@ -2,9 +2,10 @@
 PYTHON ?= $(shell for p in python3.11 python3.12 python3.13 python3; do if $$p -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null; then echo $$p; break; fi; done)
 VENV ?= .venv
 BIN = $(VENV)/bin
+CANAILLE = $(VENV)-canaille
 READY = $(VENV)/.ready
 
-.PHONY: setup fix check test test-all demo-1 spec run clean
+.PHONY: setup fix check test test-all demo-1 demo-crash spec run clean
 
 setup: $(READY)
 
@@ -32,11 +33,20 @@ check: $(READY)
 test: $(READY)
 	$(BIN)/python -m pytest tests/unit tests/property tests/contract
 
-test-all: $(READY)
+test-all: $(READY) $(CANAILLE)/.ready
 	$(BIN)/python -m pytest tests
+
+# The identity provider of local mode has requirements of its own, so it lives apart.
+$(CANAILLE)/.ready: $(READY) requirements-canaille.txt
+	test -x $(CANAILLE)/bin/python || $(BIN)/python -m venv $(CANAILLE)
+	$(CANAILLE)/bin/python -m pip install --quiet --disable-pip-version-check -r requirements-canaille.txt
+	@touch $@
 
 demo-1: $(READY)
 	$(BIN)/python scripts/demo/first_answer.py
+
+demo-crash: $(READY)
+	$(BIN)/python scripts/demo/crash.py
 
 spec: $(READY)
 	$(BIN)/python scripts/bundle_openapi.py --check
@@ -45,4 +55,4 @@ run:
 	./CafeVariome3.sh local
 
 clean:
-	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
+	rm -rf $(VENV) $(CANAILLE) .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache

@@ -1,6 +1,7 @@
 """What all tests share: no sockets where none are needed, a spare app, the table of services."""
 
 import json
+import os
 from pathlib import Path
 
 import pytest
@@ -11,6 +12,7 @@ from cvf_app.assembly import create_app
 from cvf_app.config import load
 from cvf_app.duties import parse
 from tests.support import nodes, services
+from tests.support.shared import NO_SHARED
 
 settings.register_profile(
     "quick", max_examples=60, deadline=None, suppress_health_check=[HealthCheck.too_slow]
@@ -80,6 +82,26 @@ async def node(tmp_path_factory, mongo_url, redis_url):
     """One whole instance, served on loopback for all tests of the session."""
     async with nodes.node(tmp_path_factory.mktemp("node"), mongo_url, redis_url) as made:
         yield made
+
+
+ALLOWED_SKIPS = (
+    # No package ships a MongoDB server; CV3_TEST_MONGODB names one where there is one.
+    "CV3_TEST_MONGODB is not set",
+    # A clone alone carries its own small data; the larger data stands beside the checkout.
+    NO_SHARED,
+)
+
+
+def pytest_sessionfinish(session):
+    """In CI a skip is a failure unless its reason is one of the few that are allowed."""
+    reporter = session.config.pluginmanager.get_plugin("terminalreporter")
+    if not os.environ.get("CI") or reporter is None:
+        return
+    reasons = {str(report.longrepr[2]) for report in reporter.stats.get("skipped", ())}
+    wrong = {one for one in reasons if not any(allowed in one for allowed in ALLOWED_SKIPS)}
+    if wrong:
+        reporter.write_line(f"skips that are not allowed: {sorted(wrong)}", red=True)
+        session.exitstatus = pytest.ExitCode.TESTS_FAILED
 
 
 def pytest_terminal_summary(terminalreporter):

@@ -189,8 +189,8 @@ def show(newcomer: Newcomer, data: Path, *, corrupt: bool) -> int:
     newcomer.cvf("pipelines", "create", str(PIPELINES / "wide_file.json"))
     newcomer.cvf("pipelines", "create", str(PIPELINES / "wide_remap.json"))
     newcomer.cvf("upload", "wide", str(data / "subjects_wide.csv"))
-    newcomer.cvf("ingest", "wide", "--pipeline", "wide_file")
-    newcomer.cvf("remap", "wide", "--pipeline", "wide_remap")
+    newcomer.cvf("ingest", "wide", "--pipeline", "wide table")
+    newcomer.cvf("remap", "wide", "--pipeline", "wide table to subjects")
 
     expected = json.loads((data / "expected.json").read_text())["queries"]
     if corrupt:

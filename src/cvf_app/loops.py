@@ -11,7 +11,6 @@ import json
 import os
 import signal
 import sys
-import traceback
 from collections.abc import Awaitable, Callable, Coroutine
 from concurrent.futures import ThreadPoolExecutor
 from functools import cache, partial
@@ -21,6 +20,7 @@ from typing import Any, ParamSpec, TypeVar, get_type_hints
 import structlog
 
 from cvf_app import errors
+from cvf_app.backends.log import outline
 from cvf_app.wire import Wire, convert, decode, plain
 
 A = TypeVar("A", bound=Wire)
@@ -65,7 +65,10 @@ class ChildExited(errors.CafeVariomeError):
 
 
 class ChildRaised(Exception):
-    """The function in the child raised what nobody foresaw; the text is the child's traceback."""
+    """The function in the child raised what nobody foresaw; the text is its type.
+
+    Where it was raised stands in the log, without messages: they may quote data.
+    """
 
 
 class Loops:
@@ -191,9 +194,11 @@ def child() -> None:
         tell(
             error="StorageFull", sentence="The work needs more memory than it may have.", path=None
         )
-    except BaseException:
-        tell(raised=traceback.format_exc())
-        raise
+    except BaseException as fault:
+        # Not raised again: Python would print the message, which may quote what we were reading.
+        where = outline((type(fault), fault, fault.__traceback__))
+        tell(raised=type(fault).__name__, where=where)
+        sys.exit(1)
     else:
         tell(result=plain(result))
 
@@ -226,6 +231,7 @@ def _result(answer: dict[str, Any], kind: type[R]) -> R:
     if "error" in answer:
         fault: type[errors.CafeVariomeError] = getattr(errors, answer["error"])
         raise fault(answer["sentence"], path=answer["path"])
+    log.error("child_raised", kind=answer["raised"], where=answer["where"])
     raise ChildRaised(answer["raised"])
 
 

@@ -216,9 +216,7 @@ def _check(packet: _Packet) -> None:
         or any(found.negated is not None for found in features)
     )
     if old or (version and not version.startswith("2")):
-        raise Unreadable(
-            f"Phenopacket {packet.id!r} is of another version than 2; convert it to version 2."
-        )
+        raise Unreadable("This phenopacket is of another version than 2; convert it to version 2.")
     if all(part is None for part in persons):
         raise Unreadable(
             "This is no phenopacket: it has no `subject`, `phenotypicFeatures`, `diseases` or"

@@ -14,7 +14,6 @@ from cvf_app.pipelines.model import Refusal, Unreadable
 LONGEST_ROW = 16 * 2**20
 MOST_COLUMNS = 20_000
 _BOM = b"\xef\xbb\xbf"
-_SHOWN = 8
 
 
 class Row(NamedTuple):
@@ -62,9 +61,11 @@ class Table:
             Unreadable: there is none.
         """
         if name not in self.header:
-            shown = ", ".join(repr(column) for column in self.header[:_SHOWN])
-            more = ", …" if len(self.header) > _SHOWN else ""
-            raise Unreadable(f"There is no column {name!r}; the header has {shown}{more}.")
+            # The header is not quoted: in a file without one it is a person's row.
+            raise Unreadable(
+                f"There is no column {name!r} among the {len(self.header)} of the header; "
+                "the sample of the file shows them."
+            )
         return self.header.index(name)
 
     def rows(self) -> Iterator[Row]:

@@ -1,13 +1,15 @@
 """Bodies in, replies out: a handler reads a struct and returns a struct, never a dictionary."""
 
+import asyncio
 from typing import TypeVar
 
 from quart import Response, request
 
-from cvf_app.errors import Invalid
+from cvf_app.errors import Invalid, TimedOut, TooLarge
 from cvf_app.wire import Wire, decode, encode
 
 T = TypeVar("T")
+LARGEST_JSON = 2**20
 
 
 class Success(Wire, frozen=True, kw_only=True):
@@ -24,8 +26,32 @@ async def body(kind: type[T]) -> T:
 
     Raises:
         Invalid: it is no such value; the path says where.
+        TooLarge: it has more bytes than we read.
+        TimedOut: it did not arrive in time.
     """
-    return decode(await request.body, kind)
+    return decode(await json_bytes(), kind)
+
+
+async def json_bytes() -> bytes:
+    """Return the request's JSON body as it was sent.
+
+    Raises:
+        TooLarge: it has more than `LARGEST_JSON` bytes.
+        TimedOut: it did not arrive in time.
+    """
+    too_large = TooLarge(f"A JSON body may have at most {LARGEST_JSON} bytes.", path="$")
+    if (request.content_length or 0) > LARGEST_JSON:
+        raise too_large
+    received = bytearray()
+    try:
+        async with asyncio.timeout(request.body_timeout):
+            async for piece in request.body:
+                received += piece
+                if len(received) > LARGEST_JSON:
+                    raise too_large
+    except TimeoutError as fault:
+        raise TimedOut("The request did not arrive in time.") from fault
+    return bytes(received)
 
 
 def reply(value: object, status: int = 200, *, location: str | None = None) -> Response:

@@ -1,0 +1,513 @@
+"""What leaves the house, over HTTP: depths, hidden sources, and a planted canary in every channel."""
+
+import asyncio
+import io
+import json
+import logging
+import re
+import zipfile
+from dataclasses import dataclass, field
+from uuid import uuid4
+
+import aiohttp
+import pytest
+
+from cvf_app.backends import log
+from cvf_app.loops import ChildRaised, in_process
+from cvf_app.records import service
+from cvf_app.wire import Wire
+
+CANARY_ID = "CANARY-7f3a5d20c4e1"
+CANARY_VALUE = "CANARYVALUE-91be"
+CANARY = "CANARY"
+DEPTHS = ("noAccess", "boolean", "count", "list", "detailedList")
+METHODS = ("GET", "HEAD", "OPTIONS", "POST", "PUT", "PATCH", "DELETE")
+ASKERS = (None, "discstranger", "discbelow", "discserver")
+SUBJECTS = {CANARY_ID, "DISC-2", "DISC-3"}
+
+
+def packet(subject_id, **more):
+    return json.dumps(
+        {
+            "id": subject_id,
+            "subject": {"id": "x", "sex": "FEMALE"},
+            "phenotypicFeatures": [{"type": {"id": "HP:0001250", "label": "Seizure"}}],
+            "metaData": {"phenopacketSchemaVersion": "2.0.0"},
+        }
+        | more
+    ).encode()
+
+
+def archive():
+    """Three subjects; the folder is their cohort, an attribute."""
+    out = io.BytesIO()
+    with zipfile.ZipFile(out, "w") as made:
+        for number, subject_id in enumerate(sorted(SUBJECTS)):
+            made.writestr(f"{CANARY_VALUE}/{number}.json", packet(subject_id))
+    return out.getvalue()
+
+
+@dataclass
+class World:
+    """The node with five sources of equal data, a group each, and people."""
+
+    node: object
+    sources: dict = field(default_factory=dict)
+    files: dict = field(default_factory=dict)
+    groups: dict = field(default_factory=dict)
+    jobs: list = field(default_factory=list)
+
+    async def ask(self, who, **query):
+        answers = await self.node.ask(query, who)
+        return {answer["sourceName"].removeprefix("disc"): answer for answer in answers}
+
+    async def fail(self, name, content, **more):
+        """Ingest a file that cannot be read into a source of its own; return the ended job."""
+        source_id = await self.node.source(f"discfail{uuid4().hex[:8]}")
+        file_id = await self.node.upload(source_id, name, content)
+        job = await self.node.ingest(source_id, file_id, **more)
+        self.jobs.append(job["jobId"])
+        return job
+
+
+@dataclass
+class Written:
+    """All that loggers wrote since the fixture began, as text."""
+
+    lines: list = field(default_factory=list)
+
+    @property
+    def text(self):
+        return "\n".join(self.lines)
+
+
+@pytest.fixture(scope="module")
+def written(app):
+    """Everything that the app's logger and all others write, from the lowest level on."""
+    log.configure("cv3", "DEBUG")
+    made = Written()
+
+    class Keep(logging.Handler):
+        def emit(self, record):
+            made.lines.append(self.format(record))
+
+    keep = Keep(logging.DEBUG)
+    loggers = (logging.getLogger("cv3"), logging.getLogger())
+    for each in loggers:
+        each.addHandler(keep)
+    yield made
+    for each in loggers:
+        each.removeHandler(keep)
+    log.configure("cv3", "INFO")
+
+
+@pytest.fixture(scope="module")
+async def world(node, written):
+    made = World(node)
+    people = {
+        name: await node.person(f"disc{name}", role)
+        for name, role in (
+            ("reader", "user"),
+            ("counter", "user"),
+            ("below", "user"),
+            ("stranger", "user"),
+            ("server", "serverAdmin"),
+        )
+    }
+    reaches = {"noAccess": ["reader", "counter", "below"]}
+    reaches |= dict.fromkeys(("boolean", "count"), ["reader", "counter"])
+    for depth in DEPTHS:
+        source_id = made.sources[depth] = await node.source(f"disc{depth}")
+        file_id = made.files[depth] = await node.upload(source_id, "packets.zip", archive())
+        job = await node.ingest(source_id, file_id)
+        assert job["state"] == "complete", job
+        made.jobs.append(job["jobId"])
+        users = [people[name] for name in reaches.get(depth, ["reader"])]
+        made.groups[depth] = await node.group(depth, users, [source_id], f"disc{depth}")
+    return made
+
+
+def told(answer):
+    """Return the depth that an answer's fields show, after checking that they are right."""
+    assert answer["exist"] is True
+    details = answer.get("resultDetails")
+    if details is None:
+        assert answer.get("recordCount", 3) == 3
+        return "count" if "recordCount" in answer else "boolean"
+    assert answer["recordCount"] == 3
+    subjects = details["subjects"]
+    assert {each["subjectId"] for each in subjects} == SUBJECTS
+    if all(each.keys() == {"subjectId"} for each in subjects):
+        return "list"
+    assert all("HP:0001250".removeprefix("HP:") in json.dumps(each) for each in subjects)
+    return "detailedList"
+
+
+class TestDepths:
+    async def test_five_policies_give_five_depths_of_one_answer(self, world):
+        answers = await world.ask("discreader", hpo=[{"terms": ["HP:0001250"]}])
+        assert {name: told(answer) for name, answer in answers.items()} == {
+            depth: depth for depth in DEPTHS[1:]
+        }
+
+    @pytest.mark.parametrize("asked", DEPTHS)
+    async def test_a_finer_request_is_lowered_and_a_coarser_one_honoured(self, world, asked):
+        answers = await world.ask("discreader", advanced={"granularity": asked})
+        rank = DEPTHS.index
+        wanted = {} if asked == "noAccess" else {d: min(d, asked, key=rank) for d in DEPTHS[1:]}
+        assert {name: told(answer) for name, answer in answers.items()} == wanted
+
+    async def test_the_deepest_of_several_groups_wins(self, world):
+        user_id = await world.node.person("discseveral")
+        for depth in ("boolean", "list", "noAccess", "count"):
+            await world.node.group(depth, [user_id], [world.sources["noAccess"]])
+        answers = await world.ask("discseveral")
+        assert {name: told(answer) for name, answer in answers.items()} == {"noAccess": "list"}
+
+    async def test_a_role_gives_no_answers(self, world):
+        for role in ("developer", "dataAdmin", "serverAdmin"):
+            await world.node.person(f"discrole{role}", role)
+            assert await world.ask(f"discrole{role}") == {}
+
+    async def test_the_policy_range_is_refused_with_a_sentence(self, world):
+        new = {"groupName": "r", "discoveryPolicy": "range"}
+        made = await world.node.call("POST", "/groups/", json=new)
+        group = f"/groups/{world.groups['count']}"
+        changed = await world.node.call("PATCH", group, json={"discoveryPolicy": "range"})
+        for answer in (made, changed):
+            assert answer.status == 400
+            assert answer.json["path"] == "$.discoveryPolicy"
+            assert "'range' is not available yet" in answer.json["error"]
+        kept = await world.node.call("GET", group)
+        assert kept.json["discoveryPolicy"] == "count"
+
+    async def test_a_plain_user_sees_counts_from_count_on_and_never_values(self, world):
+        answer = await world.node.call("GET", "/sources/", "discreader")
+        seen = {one["sourceName"].removeprefix("disc"): one for one in answer.json}
+        assert seen.keys() == set(DEPTHS[1:])
+        for depth, source in seen.items():
+            alone = await world.node.call("GET", f"/sources/{source['sourceId']}", "discreader")
+            assert alone.json == source
+            index = source["recordIndex"]
+            assert "eavIndex" not in index
+            assert index.get("recordCount") == (None if depth == "boolean" else 3)
+
+    async def test_a_stranger_and_who_is_below_see_nothing(self, world):
+        for who in ("discstranger", "discbelow", "discserver"):
+            assert (await world.node.call("GET", "/sources/", who)).json == []
+            assert await world.ask(who) == {}
+
+
+def source_rules(app):
+    """Yield the addresses of every route that takes a source's id, with `{id}` in its place."""
+    for rule in app.url_map.iter_rules():
+        if "source_id" in rule.arguments:
+            assert rule.arguments == {"source_id"}, rule
+            yield rule.rule.replace("<source_id>", "{id}")
+
+
+def valid_body(method, path, source_id, file_id):
+    """Return what a request needs to get as far as it can."""
+    if method in {"GET", "HEAD", "OPTIONS"}:
+        return {}
+    if path.endswith("/upload"):
+        form = aiohttp.FormData()
+        for name in ("resumableChunkNumber", "resumableTotalChunks"):
+            form.add_field(name, "1")
+        form.add_field("file", b"{}", filename="a.json")
+        return {"data": form}
+    if path.endswith(("/ingest", "/remap")):
+        return {"json": {"dataFileIDs": [file_id]}}
+    if path.endswith("/index") or method == "DELETE":
+        return {}
+    if path.endswith("/eav-index"):
+        return {"json": {"attributes": {"cohort": "Cohort"}}}
+    if path.startswith("/groups"):
+        group = {"groupName": "g", "discoveryPolicy": "list", "assignedSources": [source_id]}
+        return {"json": group}
+    if path.startswith("/record"):
+        return {"json": {"sources": {"sources": [source_id]}}}
+    return {"json": {"sourceType": "internal", "displayName": "changed"}}
+
+
+_UUID = re.compile(rb"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}")
+_TRACE = re.compile(rb'"traceId":"[0-9a-f]{32}"')
+_TIME = re.compile(rb'"timestamp":[0-9]+')
+
+
+def seen(answer):
+    """Return all of an answer but trace id and date; ids that the asker sent or owns are blanked."""
+    body = _TIME.sub(b"T", _TRACE.sub(b"T", _UUID.sub(b"U", answer.body)))
+    headers = sorted(
+        (name.lower(), _UUID.sub(b"U", value.encode()))
+        for name, value in answer.headers.items()
+        if name.lower() != "date"
+    )
+    return answer.status, headers, body
+
+
+class TestHidden:
+    @pytest.mark.parametrize("who", ASKERS)
+    async def test_routes_answer_alike_for_a_hidden_and_a_random_id(self, app, world, who):
+        paths = [*source_rules(app), "/sources/upload-token?sourceId={id}"]
+        assert len(paths) >= 14
+        for path in paths:
+            for method in METHODS:
+                hidden, random = [
+                    await self.send(world, who, method, path, *ids)
+                    for ids in (
+                        (world.sources["noAccess"], world.files["noAccess"]),
+                        (str(uuid4()), str(uuid4())),
+                    )
+                ]
+                assert seen(hidden) == seen(random), (method, path)
+                if method not in {"OPTIONS", "HEAD"}:
+                    assert hidden.status in ({401, 405} if who is None else {403, 404, 405})
+        there = await world.node.call("GET", f"/sources/{world.sources['noAccess']}")
+        assert there.json["displayName"] == "discnoAccess"
+
+    async def send(self, world, who, method, path, source_id, file_id):
+        sent = valid_body(method, path, source_id, file_id)
+        headers = {"X-Upload-Token": "x"}
+        return await world.node.call(
+            method, path.format(id=source_id), who, headers=headers, **sent
+        )
+
+    @pytest.mark.parametrize("who", ASKERS)
+    async def test_ids_of_what_belongs_to_a_source_answer_alike(self, world, who):
+        pairs = [
+            (method, path, real)
+            for real, paths in (
+                (world.files["noAccess"], ["/datafiles/{id}", "/datafiles/{id}/sample"]),
+                (world.jobs[0], ["/jobs/{id}", "/jobs/{id}/events", "/jobs/{id}/cancel"]),
+                (world.groups["noAccess"], ["/groups/{id}"]),
+            )
+            for path in paths
+            for method in METHODS
+        ]
+        for method, path, real in pairs:
+            hidden, random = [
+                await self.send(world, who, method, path, each, each)
+                for each in (real, str(uuid4()))
+            ]
+            assert seen(hidden) == seen(random), (method, path)
+
+    @pytest.mark.parametrize("who", [None, "discstranger", "discbelow"])
+    async def test_groups_with_a_hidden_and_a_random_source_answer_alike(self, world, who):
+        for method, path in (("POST", "/groups/"), ("PATCH", f"/groups/{world.groups['list']}")):
+            hidden, random = [
+                await self.send(world, who, method, path, each, "")
+                for each in (world.sources["noAccess"], str(uuid4()))
+            ]
+            assert seen(hidden) == seen(random)
+
+    @pytest.mark.parametrize("who", ASKERS)
+    async def test_queries_answer_alike_in_all_their_forms(self, world, who):
+        hidden, random = [
+            await self.asked(world, who, each) for each in (world.sources["noAccess"], str(uuid4()))
+        ]
+        assert hidden == random
+
+    async def asked(self, world, who, source_id):
+        query = {"sources": {"sources": [source_id]}}
+        call = world.node.call
+        waited = {"Prefer": "wait=30"}
+        answers = [await call("POST", "/record/", who, json=query, headers=waited)]
+        if who is not None:
+            query_id = answers[0].json["query"]["messageAttributes"]["messageId"]
+            answers += [
+                await call("GET", path.format(query_id), who)
+                for path in ("/record/{}", "/record/history/{}", "/record/{}/events")
+            ]
+            answers.append(await call("GET", "/record/history?limit=1", who))
+        return [seen(answer) for answer in answers]
+
+
+class Spill(Wire, frozen=True, kw_only=True):
+    """What the child of the next test gets."""
+
+    value: str
+
+
+def spill(task: Spill, _progress) -> Spill:
+    held = {"subject": task.value}
+    raise KeyError(held["subject"])
+
+
+HEADERLESS = f"{CANARY_ID},{CANARY_VALUE}\nDISC-2,b\n".encode()
+UNCLOSED = f'id,value\n{CANARY_ID},"{CANARY_VALUE}\n'.encode()
+PIPELINE = {"pipelineType": "filePipeline", "pipelineName": "discp", "attribute": "id"}
+
+
+class TestCanary:
+    async def test_it_leaves_from_list_on(self, world):
+        answers = await world.ask("discreader")
+        assert CANARY_ID in json.dumps(answers["list"])
+        assert CANARY_VALUE not in json.dumps(answers["list"])
+        assert CANARY_VALUE in json.dumps(answers["detailedList"])
+
+    async def test_it_never_leaves_below_list(self, world):
+        who = "discserver"
+        call = world.node.call
+        filters = [{}, {"hpo": [{"terms": ["HP:0001250"]}]}, {"ordo": [{"terms": ["ORPHA:33"]}]}]
+        filters.append({"advanced": {"granularity": "detailedList"}})
+        texts = []
+        for query in filters:
+            headers = {"Prefer": "wait=30"}
+            waited = await call("POST", "/record/", "disccounter", json=query, headers=headers)
+            assert {one["sourceName"] for one in waited.json["responses"][0]["messageData"]} == {
+                "discboolean",
+                "disccount",
+            }
+            query_id = waited.json["query"]["messageAttributes"]["messageId"]
+            texts.append(waited.body)
+            for path in ("/record/{}", "/record/{}/events", "/record/history/{}"):
+                texts.append((await call("GET", path.format(query_id), "disccounter")).body)
+        paths = ["/record/history", "/sources/", "/jobs/", "/auth/user-info", "/networks/"]
+        paths += [f"/sources/{each}" for each in world.sources.values()]
+        paths += [f"/sources/{each}/eav-index" for each in world.sources.values()]
+        paths += [f"/datafiles/{each}/sample" for each in world.files.values()]
+        for each in ("disccounter", "discbelow", who):
+            texts += [(await call("GET", path, each)).body for path in paths]
+        wrong = [{"eav": [{"attribute": "cohort", "relation": "regexContains", "value": "("}]}]
+        wrong += [{"hpo": [{"terms": ["CHP"]}]}, {"hpo": 1}, {"nothing": 1}]
+        for query in wrong:
+            answer = await call("POST", "/record/", "disccounter", json=query)
+            assert answer.status == 400
+            texts.append(answer.body)
+        metrics = await call("GET", "/metrics", None, headers={"Authorization": "Bearer scrape"})
+        assert metrics.status == 200
+        texts.append(metrics.body)
+        assert not [text for text in texts if CANARY.encode() in text]
+
+    async def test_a_history_lists_no_subjects_at_any_depth(self, world):
+        await world.ask("discreader")
+        answer = await world.node.call("GET", "/record/history", "discreader")
+        assert answer.status == 200
+        assert CANARY.encode() not in answer.body
+
+    async def test_jobs_that_read_it_or_fail_on_it_do_not_tell_it(self, world):
+        made = await world.node.call("POST", "/pipelines/", json=PIPELINE)
+        pipeline = {"pipelineID": made.headers["Location"].rpartition("/")[2]}
+        failed = [
+            await world.fail("a.csv", HEADERLESS, **pipeline),
+            await world.fail("b.csv", UNCLOSED, **pipeline),
+            await world.fail("c.json", packet(CANARY_ID, phenotypicFeatures=CANARY_VALUE)),
+            await world.fail(
+                "d.json", packet(CANARY_ID, metaData={"phenopacketSchemaVersion": "1"})
+            ),
+            await world.fail("e.json", packet(CANARY_ID + "x" * 5000)),
+            await world.fail("f.json", packet(CANARY_ID)[:-1]),
+        ]
+        assert [job["state"] for job in failed] == ["error"] * len(failed)
+        assert all(job["status"][-1]["error"]["cause"] == "input" for job in failed)
+        paths = [f"/jobs/{job_id}{tail}" for job_id in world.jobs for tail in ("", "/events")]
+        for path in ("/jobs/?limit=200", *paths):
+            assert CANARY.encode() not in (await world.node.call("GET", path)).body
+
+    async def test_a_source_that_fails_leaves_the_others_and_tells_nothing(
+        self, world, written, monkeypatch
+    ):
+        def failing(generation, compiled):
+            held = generation and evaluated(generation, compiled).documents(10)
+            raise KeyError(CANARY_ID, held)
+
+        evaluated = service.evaluate
+        monkeypatch.setattr(service, "evaluate", failing)
+        query = {"sources": {"sources": [world.sources["count"]]}}
+        headers = {"Prefer": "wait=30"}
+        answer = await world.node.call(
+            "POST", "/record/", "disccounter", json=query, headers=headers
+        )
+        assert answer.json["status"] == "failed"
+        assert answer.json["responses"][0].get("messageData", []) == []
+        assert CANARY.encode() not in answer.body
+        (line,) = [each for each in written.lines if '"source_failed"' in each]
+        assert json.loads(line)["exception"][0]["exc_type"] == "KeyError"
+
+    async def test_a_child_that_fails_tells_only_where(self, written, capfd):
+        with pytest.raises(ChildRaised) as raised:
+            await in_process(spill, Spill(value=CANARY_ID))
+        assert str(raised.value) == "KeyError"
+        (line,) = [each for each in written.lines if '"child_raised"' in each]
+        frames = json.loads(line)["where"][0]["frames"]
+        assert frames[-1]["name"] == "spill"
+        assert CANARY not in "".join(capfd.readouterr())
+
+    async def test_the_log_has_none_of_it(self, world, written):
+        """Runs after the others: the log holds all that they did."""
+        await world.ask("discreader")
+        events = {json.loads(line).get("event") for line in written.lines if line[:1] == "{"}
+        assert {"job_failed", "source_failed", "child_raised"} <= events
+        assert CANARY not in written.text
+
+
+class TestQueries:
+    async def submitted(self, world, who="discreader", **headers):
+        answer = await world.node.call("POST", "/record/", who, json={}, headers=headers)
+        return answer, answer.headers["Location"].rpartition("/")[2]
+
+    @pytest.mark.parametrize("form", ["/record/{}", "/record/history/{}", "/record/{}/events"])
+    async def test_anothers_query_and_none_at_all_are_404_alike(self, world, form):
+        _, query_id = await self.submitted(world)
+        for who in ("discstranger", "discserver", "admin"):
+            theirs, none = [
+                await world.node.call("GET", form.format(each), who)
+                for each in (query_id, str(uuid4()))
+            ]
+            assert theirs.status == 404
+            assert seen(theirs) == seen(none)
+
+    async def test_events_end_with_done_and_resume_after_the_last_one_seen(self, world):
+        _, query_id = await self.submitted(world)
+        whole = await self.events(world, query_id)
+        numbers = [event["id"] for event in whole[:-1]]
+        assert numbers == ["1", "2", "3", "4"]
+        assert whole[-1]["event"] == "done"
+        assert json.loads(whole[-1]["data"])["status"] == "complete"
+        for last in numbers:
+            left = await self.events(world, query_id, {"Last-Event-ID": last})
+            assert left == whole[int(last) :]
+        for strange in ("x", "-1", "9" * 30):
+            assert await self.events(world, query_id, {"Last-Event-ID": strange}) == whole
+
+    async def events(self, world, query_id, headers=None):
+        async with asyncio.timeout(20):
+            answer = await world.node.call(
+                "GET", f"/record/{query_id}/events", "discreader", headers=headers
+            )
+        assert answer.headers["Content-Type"] == "text/event-stream"
+        blocks = answer.body.decode().split("\n\n")
+        return [
+            dict(line.split(": ", 1) for line in block.splitlines())
+            for block in blocks
+            if block and not block.startswith(":")
+        ]
+
+    async def test_prefer_wait_gives_the_answer_and_without_it_the_id(self, world):
+        waited, query_id = await self.submitted(world, Prefer="respond-async, wait=20")
+        assert waited.status == 200
+        assert waited.headers["Preference-Applied"] == "wait=20"
+        kept = await world.node.call("GET", f"/record/history/{query_id}", "discreader")
+        assert waited.json == kept.json
+        assert waited.json["status"] == "complete"
+        for headers in ({}, {"Prefer": "wait=0"}, {"Prefer": "wait=soon"}):
+            at_once, query_id = await self.submitted(world, **headers)
+            assert at_once.status == 202
+            assert at_once.json == {"queryID": query_id}
+            assert "Preference-Applied" not in at_once.headers
+
+    async def test_a_history_is_paged_newest_first_and_one_s_own(self, world):
+        await world.node.person("dischistory")
+        made = [(await self.submitted(world, "dischistory"))[1] for _ in range(5)]
+        pages = [await self.page(world, f"limit=2&page={page}") for page in range(4)]
+        assert pages == [made[4:2:-1], made[2:0:-1], made[:1], []]
+        assert await self.page(world, "") == made[::-1]
+        for wrong in ("limit=0", "limit=101", "limit=x", "page=-1", "page=²"):
+            answer = await world.node.call("GET", f"/record/history?{wrong}", "dischistory")
+            assert answer.status == 400
+            assert answer.json["path"] == f"$.{wrong.partition('=')[0]}"
+
+    async def page(self, world, asked):
+        answer = await world.node.call("GET", f"/record/history?{asked}", "dischistory")
+        return [item["query"]["messageAttributes"]["messageId"] for item in answer.json]
