@@ -38,13 +38,15 @@ from cvf_app.local.layout import Layout, read  # noqa: E402
 
 T = TypeVar("T")
 PRIOR = 1000
-KILL_AT = (0.25, 0.64)
+KILL_AT = (0.25, 0.6)
 KILLED_BETWEEN = (0.2, 0.8)
 MOST_MB = 300.0
 MOST_RATIO = 1.2
 MOST_SECONDS = 350.0
 SAMPLE_SECONDS = 0.2
 PATIENCE_SECONDS = 30.0
+DYING_SECONDS = 2.0
+LEFTOVERS = ("*.subjects", "*.stored", "*.spool", "*.part", "joined.sqlite", ".*-*", "run-*")
 
 
 class Breach(Exception):
@@ -125,6 +127,14 @@ def descendants(pid: int) -> list[int]:
                 with contextlib.suppress(FileNotFoundError, ProcessLookupError):
                     found += [int(word) for word in children.read_text().split()]
     return found
+
+
+def lives(pid: int) -> bool:
+    """Say whether a process is there and not only waits for somebody to hear that it ended."""
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] not in "ZX"
+    except (FileNotFoundError, ProcessLookupError):
+        return False
 
 
 def share_of(pid: int) -> tuple[float, float]:
@@ -282,9 +292,10 @@ class Run:
         self._instance.cvf("upload", name, str(data.path))
         uploaded = began = time.monotonic()
         job_id = self._instance.cvf("ingest", name, "--no-wait")["jobId"]
-        waiting, kills, attempt = list(kill_at), [], 1
+        waiting, attempt = list(kill_at), 1
+        kills: list[float] = []
         for job in self._watch(job_id):
-            memory.doing = job["stage"]
+            memory.doing = job.get("stage", "")
             if job["attempts"] != attempt:
                 attempt, began = job["attempts"], time.monotonic()
             ready = job["state"] == "running" and attempt == len(kills) + 1
@@ -299,6 +310,11 @@ class Run:
         self.holds(name, source_id, data, "in the end")
         memory.end()
         self._judge(name, job, kills, kill_at)
+        uploads = self._instance.layout.uploads
+        left = [
+            str(path.relative_to(uploads)) for each in LEFTOVERS for path in uploads.rglob(each)
+        ]
+        self.check(not left, f"{name}: half-made files are left: {left[:5]}")
         return Figures(
             people=data.people,
             attempts=job["attempts"],
@@ -313,7 +329,7 @@ class Run:
         self, name: str, job: dict[str, Any], kills: list[float], kill_at: tuple[float, ...]
     ) -> None:
         wanted = len(kill_at) + 1
-        seen = {entry["attempt"] for entry in job["status"] if entry["attempt"]}
+        seen = {entry["attempt"] for entry in job["status"] if "attempt" in entry}
         told = f"{job['state']}, attempts {job['attempts']}, in its history {sorted(seen)}"
         print(f"{name}: the job is {told}", flush=True)
         self.check(job["state"] == "complete", f"{name}: the job ended as {told}")
@@ -340,14 +356,16 @@ class Run:
             raise Breach("there is no app to kill")
         tree = descendants(app)
         os.kill(app, signal.SIGKILL)
-        told = f"killed at {job['progress']:.0%} ({job['stage']})"
+        told = f"killed at {job['progress']:.0%} ({job.get('stage', '')})"
         print(f"{name}: app {app} with {len(tree) - 1} children {told}", flush=True)
         until = time.monotonic() + PATIENCE_SECONDS
         while self._instance.app() in (app, None):
             if time.monotonic() > until:
                 raise Breach("the guard starts no other app")
             time.sleep(SAMPLE_SECONDS)
-        left = [pid for pid in tree if Path(f"/proc/{pid}").exists()]
+        until = time.monotonic() + DYING_SECONDS
+        while (left := [pid for pid in tree if lives(pid)]) and time.monotonic() < until:
+            time.sleep(SAMPLE_SECONDS)
         self.check(not left, f"children outlived the app: {left}")
 
     def _count(self, query: dict[str, Any], source_id: str) -> int | None:

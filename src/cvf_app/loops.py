@@ -194,7 +194,7 @@ def child() -> None:
         tell(
             error="StorageFull", sentence="The work needs more memory than it may have.", path=None
         )
-    except BaseException as fault:
+    except BaseException as fault:  # noqa: BLE001 - it goes to the parent, and the child ends
         # Not raised again: Python would print the message, which may quote what we were reading.
         where = outline((type(fault), fault, fault.__traceback__))
         tell(raised=type(fault).__name__, where=where)

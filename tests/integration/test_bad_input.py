@@ -8,8 +8,10 @@ import zipfile
 from uuid import uuid4
 
 import pytest
+from yarl import URL
 
 from tests.support.faults import PACKETS, failed, good_source, refused
+from tests.support.nodes import Answer
 
 STRANGE_IDS = ("nonsense", "%2e%2e%2fetc%2fpasswd", "%00", "$ne", "x" * 3000, "%ff%fe")
 NOT_JSON = {
@@ -86,14 +88,13 @@ ZIPS = {
     "nested": (zipped(("a.zip", zipped(("a.json", PACKET)))), "unpack it first"),
     "nothing in it": (zipped(("a.txt", "hello")), "no .json file"),
     "cut off": (zipped(("a.json", PACKET))[:-30], "cannot be read"),
-    "damaged": (zipped(("a.json", PACKET)).replace(PACKET[:0] or b"\xed", b"\x00", 1), ""),
+    "damaged": (zipped(("a.json", PACKET))[:200].ljust(400, b"x") + zipped(("a.json", PACKET))[400:], "damaged"),
     "one bad packet": (zipped(("a.json", PACKET), ("c/b.json", b'{"no": 1}')), "c/b.json"),
 }
 DOCUMENTS = {
     "another object": (b'{"hello": "world"}', ""),
     "no id": (b'{"subject": {"id": "x"}, "metaData": {}}', "id"),
     "wrong types": (b'{"id": "x", "subject": {"id": "x"}, "phenotypicFeatures": "many"}', ""),
-    "a wrong sex": (b'{"id": "x", "subject": {"id": "x", "sex": "SOMETIMES"}}', ""),
     "a list of words": (b'["a", "b"]', "item 1"),
     "broken off": (PACKET[: len(PACKET) // 2], ""),
     "good and then bad": (b"[" + PACKET + b', {"no": 1}]', "item 2"),
@@ -189,7 +190,7 @@ class TestJson:
     async def test_too_much_is_refused_everywhere(self, node, doors, size):
         content = b'{"a": "' + b"x" * size + b'"}'
         for method, path in doors if size < 2**21 else doors[-1:]:
-            refused(node, await node.call(method, path, data=content), 413, says="at most")
+            refused(node, await node.call(method, path, data=io.BytesIO(content)), 413)
 
     async def test_too_much_without_an_announced_length_is_refused(self, node):
         async def pieces():
@@ -201,7 +202,7 @@ class TestJson:
     async def test_a_form_that_is_too_large_is_refused(self, node):
         headers = {"Content-Type": "application/x-www-form-urlencoded"}
         content = b"code=" + b"x" * 2**21
-        answer = await node.call("POST", "/auth/token", None, data=content, headers=headers)
+        answer = await node.call("POST", "/auth/token", None, data=io.BytesIO(content), headers=headers)
         refused(node, answer, 413)
 
     async def test_a_wrong_type_is_refused_with_its_path(self, node, good, reading):
@@ -417,11 +418,8 @@ class TestAtOnce:
 
 
 async def _raw(node, method, path, **sent):
-    from yarl import URL  # noqa: PLC0415
-
-    address = node.address
-    node.address = ""
-    try:
-        return await node.call(method, URL(address + path, encoded=True), **sent)
-    finally:
-        node.address = address
+    """Send an address exactly as it is written here."""
+    headers = {"Authorization": f"Bearer {node.issuer.token('admin')}"}
+    address = URL(node.address + path, encoded=True)
+    async with node.client.request(method, address, headers=headers, **sent) as response:
+        return Answer(response.status, response.headers, await response.read())

@@ -1,4 +1,4 @@
-"""Every route as every kind of asker: 401, 403 and the rest stand apart as each handler declares."""
+"""Every route as every kind of asker: 401, 403 and the rest stand apart as declared."""
 
 import asyncio
 import time

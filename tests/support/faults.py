@@ -55,7 +55,7 @@ async def _everything(node: Node, source_id: str, person: str) -> list[Any]:
 
 def check_sentence(sentence: str, folder: Path) -> None:
     """See that a sentence is one for a person and tells nothing of how we are made."""
-    assert re.match(r"[^a-z].*[.?!…]$", sentence, re.DOTALL), sentence
+    assert re.match(r"\S.*\s.*[.?!…]$", sentence, re.DOTALL), sentence
     assert not INTERNALS.search(sentence), sentence
     assert str(folder) not in sentence
 

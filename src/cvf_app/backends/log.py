@@ -67,6 +67,8 @@ def _masked(name: str, value: object) -> object:
         return "***"
     if isinstance(value, Mapping):
         return {key: _masked(str(key), each) for key, each in value.items()}
+    if isinstance(value, list | tuple):
+        return [_masked("", each) for each in value]
     return value
 
 

@@ -88,7 +88,7 @@ def add_user(
     context: typer.Context,
     name: Annotated[str, typer.Argument(help="The name to log in with.")],
     role: Annotated[Role, typer.Option(help="What this person may do.")] = Role.USER,
-    email: Annotated[str, typer.Option(help="The person's address.")] = "",
+    email: Annotated[str, typer.Option(help="The person's address; made up if not given.")] = "",
     first_name: Annotated[str, typer.Option()] = "",
     last_name: Annotated[str, typer.Option()] = "",
     affiliation: Annotated[str, typer.Option()] = "",
@@ -98,7 +98,7 @@ def add_user(
     asked = {
         "username": name,
         "role": role.value,
-        "email": email or f"{name}@localhost.invalid",
+        "email": email or f"{name}@users.example.org",
         "firstName": first_name,
         "lastName": last_name,
         "affiliation": affiliation,

@@ -28,17 +28,19 @@ def of_many(rows: Rows, count: int) -> BitMap:
     """Return the set of rows below `count`, by way of a mask when they are many."""
     if len(rows) * _SPARSE < count:
         return of_rows(rows)
-    mask = np.zeros(-(-count // _BLOCK) * _BLOCK, np.bool_)
+    mask = np.zeros(count, np.bool_)
     mask[rows] = True
-    return _of_mask(mask)
+    return of_mask(mask)
 
 
-def _of_mask(mask: Mask) -> BitMap:
+def of_mask(mask: Mask) -> BitMap:
+    """Return the set of the rows that a mask is true for."""
     # The portable format of Roaring: a head, a description of every block, where each
     # begins, and then the blocks, as bits or, up to 4096 members, as a sorted array.
     heads: list[bytes] = []
     blocks: list[bytes] = []
-    for number, block in enumerate(mask.reshape(-1, _BLOCK)):
+    for number, start in enumerate(range(0, len(mask), _BLOCK)):
+        block = mask[start : start + _BLOCK]
         members = int(np.count_nonzero(block))
         if not members:
             continue
@@ -46,7 +48,9 @@ def _of_mask(mask: Mask) -> BitMap:
         if members <= _ARRAY_MOST:
             blocks.append(np.flatnonzero(block).astype("<u2").tobytes())
         else:
-            blocks.append(np.packbits(block, bitorder="little").tobytes())
+            blocks.append(
+                np.packbits(block, bitorder="little").tobytes().ljust(_BLOCK // 8, b"\x00")
+            )
     offsets = np.cumsum([8 + 8 * len(blocks), *map(len, blocks)][: len(blocks)], dtype="<u4")
     return BitMap.deserialize(
         struct.pack("<II", _NO_RUNS, len(blocks))

@@ -24,6 +24,7 @@ import msgspec
 import numpy as np
 from pyroaring import BitMap
 
+from cvf_app.engine.columns import ColumnWriter, Numbers
 from cvf_app.engine.keys import Kind, key, number
 from cvf_app.engine.plan import AFFECTED, AGE, EAV, FAMILY_TYPE, GENDER, GENES, VARIANT
 from cvf_app.subject import Scalar, Subject, Term
@@ -31,7 +32,7 @@ from cvf_app.wire import Wire, encode
 
 RUN_SUBJECTS = 20_000
 SEGMENT_SUBJECTS = 1_000_000
-FORMAT = 1
+FORMAT = 2
 _HAS = "has"
 _RECORD = struct.Struct("<II")
 _ENTRY = struct.Struct("<QQQ")
@@ -350,28 +351,28 @@ class _Texts:
 class _Tables:
     """The sorted table of keys and the arrays that it points into."""
 
-    FILES = ("keys", "index", "postings", "number_rows", "numbers", "afs", "variant_rows", "acs")
+    FILES = ("keys", "index", "postings", "afs", "variant_rows", "acs")
 
     def __init__(self, folder: Path) -> None:
         self._files: dict[str, BinaryIO] = {
             name: (folder / f"{name}.bin").open("wb", buffering=_BUFFER) for name in self.FILES
         }
+        self._columns = ColumnWriter(folder)
         self._key_end = 0
         self._posted = 0
-        self._measured = 0
         self._varied = 0
 
     def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *_: object) -> None:
-        for file in self._files.values():
+        for file in (*self._files.values(), self._columns):
             file.close()
 
     def add(self, name: bytes, payloads: list[bytes]) -> None:
         match Kind(name[:1]):
             case Kind.AGES | Kind.NUMBERS:
-                start, size = self._numbers(payloads)
+                start, size = self._columns.add([_numbers(one) for one in payloads])
             case Kind.VARIANTS:
                 start, size = self._variants(payloads)
             case _:
@@ -389,16 +390,6 @@ class _Tables:
         self._posted += len(written)
         return start, len(written)
 
-    def _numbers(self, payloads: list[bytes]) -> tuple[int, int]:
-        start = self._measured
-        for payload in payloads:
-            (count,) = _NUMBER_HEAD.unpack_from(payload)
-            middle = _NUMBER_HEAD.size + 4 * count
-            self._files["number_rows"].write(payload[_NUMBER_HEAD.size : middle])
-            self._files["numbers"].write(payload[middle:])
-            self._measured += count
-        return start, self._measured - start
-
     def _variants(self, payloads: list[bytes]) -> tuple[int, int]:
         entries = np.frombuffer(b"".join(payloads), _VARIANT)
         # Unknown frequencies are NaN, which sorts behind every number.
@@ -409,3 +400,10 @@ class _Tables:
         start = self._varied
         self._varied += len(entries)
         return start, len(entries)
+
+
+def _numbers(payload: bytes) -> Numbers:
+    (count,) = _NUMBER_HEAD.unpack_from(payload)
+    start = _NUMBER_HEAD.size
+    rows = np.frombuffer(payload, "<u4", count, start)
+    return Numbers(rows, np.frombuffer(payload, "<f8", count, start + rows.nbytes))

@@ -7,13 +7,14 @@ variants, then groups of terms within what is left, then numbers on the survivor
 import operator
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from functools import reduce
+from functools import partial, reduce
 from itertools import islice
 
 import numpy as np
 from pyroaring import BitMap
 
 from cvf_app.engine.bitmaps import Mask, Rows, all_of, at_least, of_many
+from cvf_app.engine.columns import Numbers
 from cvf_app.engine.keys import Kind
 from cvf_app.engine.plan import (
     SUBJECT,
@@ -29,7 +30,7 @@ from cvf_app.engine.plan import (
     WithAlleles,
     WithVariant,
 )
-from cvf_app.engine.segments import Generation, Numbers, Segment
+from cvf_app.engine.segments import Generation, Segment
 from cvf_app.engine.text import matching
 
 # Below this share of the column its survivors are looked up one by one.
@@ -189,35 +190,20 @@ def _with_variant(generation: Generation, segment: Segment, one: WithVariant) ->
 
 def _measured(segment: Segment, one: AgeWithin | NumberIs, base: BitMap | None) -> BitMap:
     if isinstance(one, AgeWithin):
-        column = segment.numbers(Kind.AGES, one.column)
+        column = segment.column(Kind.AGES, one.column)
     else:
-        column = segment.numbers(Kind.NUMBERS, one.attribute)
+        column = segment.column(Kind.NUMBERS, one.attribute)
         if one.negated:
             had = segment.posting(Kind.HAS_ATTRIBUTE, one.attribute)
             base = had if base is None else base & had
-    if base is not None and len(base) * _FEW < len(column.rows):
-        column = _of(column, base)
-    rows = of_many(column.rows[_holds(one, column)], segment.count)
+    if base is not None and len(base) * _FEW < column.size:
+        some = column.of(np.frombuffer(base.to_array(), np.uint32))
+        rows = of_many(some.rows[_holds(one, some)], segment.count)
+    else:
+        rows = column.meeting(partial(_holds, one), segment.count)
     if isinstance(one, NumberIs) and one.negated and base is not None:
         return base - rows
     return rows if base is None else rows & base
-
-
-def _of(column: Numbers, base: BitMap) -> Numbers:
-    """Cut a column down to some rows."""
-    wanted = np.frombuffer(base.to_array(), np.uint32)
-    first = np.searchsorted(column.rows, wanted)
-    # A row of a list stands several times, one after another.
-    last = np.searchsorted(column.rows, wanted, side="right")
-    sizes = last - first
-    if not sizes.any():
-        return Numbers(column.rows[:0], column.values[:0])
-    if sizes.max() == 1:
-        places = first[sizes == 1]
-    else:
-        offsets = np.repeat(first - np.concatenate(([0], np.cumsum(sizes)[:-1])), sizes)
-        places = offsets + np.arange(sizes.sum())
-    return Numbers(column.rows[places], column.values[places])
 
 
 def _holds(one: AgeWithin | NumberIs, column: Numbers) -> Mask:

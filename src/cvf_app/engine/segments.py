@@ -18,6 +18,7 @@ from pyroaring import BitMap
 
 from cvf_app.engine.build import FORMAT, Manifest, SegmentEntry
 from cvf_app.engine.cache import BitmapCache
+from cvf_app.engine.columns import Column, ColumnReader
 from cvf_app.engine.keys import Kind, after, key, prefix, split
 from cvf_app.engine.plan import CAPABILITY_KEYS
 from cvf_app.errors import Unavailable
@@ -30,14 +31,6 @@ Rows = npt.NDArray[np.uint32]
 _EMPTY = BitMap()
 # Fields of few, often asked terms, for which a dictionary is worth its memory.
 _TERM_FIELDS = frozenset({"hpo", "ordo", "snomed"})
-
-
-@dataclass(frozen=True, slots=True)
-class Numbers:
-    """A numeric column: rows in ascending order (one may stand several times) and their values."""
-
-    rows: Rows
-    values: Floats
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,8 +63,7 @@ class Segment:
         self._keys = _mapped(files / "keys.bin")
         self._index = np.frombuffer(_mapped(files / "index.bin"), np.uint64).reshape(-1, 3)
         self._postings = _mapped(files / "postings.bin")
-        self._number_rows = _array(files / "number_rows.bin", np.uint32)
-        self._numbers = _array(files / "numbers.bin", np.float64)
+        self._columns = ColumnReader(lambda name, kind: _array(files / name, kind))
         self._afs = _array(files / "afs.bin", np.float64)
         self._variant_rows = _array(files / "variant_rows.bin", np.uint32)
         self._acs = _array(files / "acs.bin", np.uint32)
@@ -133,10 +125,9 @@ class Segment:
         """Return the rows that have the value with this number."""
         return self._posting_at(number)
 
-    def numbers(self, kind: Kind, name: str) -> Numbers:
+    def column(self, kind: Kind, name: str) -> Column:
         """Return a numeric column, empty if there is none."""
-        start, size = self._place(self._find(key(kind, name)))
-        return Numbers(self._number_rows[start : start + size], self._numbers[start : start + size])
+        return self._columns.column(*self._place(self._find(key(kind, name))))
 
     def variant_keys(self, gene: str | None = None) -> Iterator[tuple[str, str, int]]:
         """Go through the genes and classes that there are, with the number of each."""
@@ -347,7 +338,7 @@ def _texts_of(segment: Segment, attribute: str) -> Iterator[str]:
 
 
 def _numbers_of(segment: Segment, attribute: str) -> Iterator[str]:
-    column = segment.numbers(Kind.NUMBERS, attribute)
+    column = segment.column(Kind.NUMBERS, attribute).numbers()
     dead = np.frombuffer(segment.dead.to_array(), np.uint32)
     values = column.values if not len(dead) else column.values[~np.isin(column.rows, dead)]
     for value in np.unique(values)[:VALUES_SHOWN].tolist():

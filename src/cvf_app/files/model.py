@@ -20,11 +20,14 @@ class StoredFile(Wire, frozen=True, kw_only=True):
 
 
 class UploadGrant(Wire, frozen=True, kw_only=True):
-    """What an upload token allows: one person may send files for one scope until it expires."""
+    """What an upload token allows: one person may send files for one scope until it expires.
+
+    `issued_at` has fractions of a second, to be before or after the end of an upload.
+    """
 
     user_id: UserId
     scope: str
-    issued_at: int
+    issued_at: float
     expires_at: int
 
 

@@ -43,9 +43,12 @@ class Files:
     async def issue_token(self, user_id: UserId, scope: str) -> str:
         """Return a token with which one person may upload into one scope for an hour."""
         token = secrets.token_urlsafe(32)
-        now = epoch(self._clock())
+        now = self._clock()
         grant = UploadGrant(
-            user_id=user_id, scope=scope, issued_at=now, expires_at=now + TOKEN_SECONDS
+            user_id=user_id,
+            scope=scope,
+            issued_at=now.timestamp(),
+            expires_at=epoch(now) + TOKEN_SECONDS,
         )
         await self._store.add_token(_digest(token), grant)
         return token
@@ -178,7 +181,7 @@ class Files:
     async def _complete(
         self, grant: UploadGrant, upload: Upload, name: str, sha256: str, size: int
     ) -> StoredFile:
-        now = epoch(self._clock())
+        now = self._clock()
         file = StoredFile(
             # The same for two that finish the same upload at once, and after a crash in between.
             file_id=FileId(str(uuid5(_NAMESPACE, f"{upload.key}/{grant.issued_at}/{sha256}"))),
@@ -186,10 +189,10 @@ class Files:
             size=size,
             sha256=sha256,
             user_id=grant.user_id,
-            uploaded_at=now,
+            uploaded_at=epoch(now),
         )
         await self._store.put(file)
-        await in_thread(upload.finish, file.file_id, now)
+        await in_thread(upload.finish, file.file_id, now.timestamp())
         return file
 
 

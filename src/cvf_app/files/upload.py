@@ -26,7 +26,7 @@ class Finished:
     """A finished upload: the id of the file that it became, and when."""
 
     file_id: str
-    at: int
+    at: float
 
 
 class Upload:
@@ -54,7 +54,7 @@ class Upload:
             file_id, _, at = (self._folder / "finished").read_text().partition(" ")
         except FileNotFoundError:
             return None
-        return Finished(file_id, int(at))
+        return Finished(file_id, float(at))
 
     def sent(self, number: int, sha256: str) -> bool:
         """Say whether a chunk of a finished upload had this content."""
@@ -77,7 +77,7 @@ class Upload:
         settle(incoming, target)
         return len(self.chunks()) == label.total
 
-    def finish(self, file_id: str, now: int) -> None:
+    def finish(self, file_id: str, now: float) -> None:
         """Write down what this upload became, and let its chunks go."""
         partial = self.temporary()
         with room():

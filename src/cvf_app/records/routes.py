@@ -12,7 +12,7 @@ from cvf_app.records.model import Done, QueryId, Submitted
 from cvf_app.records.service import Records
 from cvf_app.records.spelling import read_query
 from cvf_app.web.access import ANYONE_KNOWN, allow, principal
-from cvf_app.web.io import json_bytes, reply, whole_number
+from cvf_app.web.io import payload, reply, whole_number
 from cvf_app.wire import encode
 
 bp = Blueprint("records", __name__, url_prefix="/record")
@@ -25,7 +25,7 @@ _WAIT = re.compile(r'(?:^|[,;])\s*wait\s*=\s*"?(\d{1,6})"?\s*(?=$|[,;])', re.IGN
 async def submit_query() -> Response:
     """Take a query: 202 with its id or, with `Prefer: wait=N`, 200 with the finished answer."""
     records = use(Records)
-    question = read_query(await json_bytes())
+    question = read_query(await payload())
     network = request.headers.get("Network-Id")
     query_id = await records.submit(
         principal(), question, None if network is None else NetworkId(network)

@@ -1,5 +1,7 @@
 """Logging in, and the people of this instance: `/auth`, `/users`, `/config/keycloak`."""
 
+from urllib.parse import parse_qsl
+
 from quart import Blueprint, Response, request
 
 from cvf_app.errors import Invalid
@@ -8,7 +10,7 @@ from cvf_app.principal import UserId
 from cvf_app.users.model import LoginInfo, NewUser, RegisteredUser, TokenRequest, Tokens
 from cvf_app.users.service import Users
 from cvf_app.web.access import ANYONE_KNOWN, PEOPLE, allow, principal, public
-from cvf_app.web.io import body, reply
+from cvf_app.web.io import body, payload, reply
 from cvf_app.wire import convert
 
 bp = Blueprint("users", __name__)
@@ -78,8 +80,8 @@ async def login_info() -> Response:
 
 async def _token_request() -> TokenRequest:
     if request.mimetype == "application/x-www-form-urlencoded":
-        form = await request.form
-        return convert(form.to_dict(), TokenRequest)
+        form = parse_qsl((await payload()).decode(errors="replace"), keep_blank_values=True)
+        return convert(dict(form), TokenRequest)
     return await body(TokenRequest)
 
 

@@ -9,7 +9,7 @@ from cvf_app.errors import Invalid, TimedOut, TooLarge
 from cvf_app.wire import Wire, decode, encode
 
 T = TypeVar("T")
-LARGEST_JSON = 2**20
+LARGEST_BODY = 2**20
 
 
 class Success(Wire, frozen=True, kw_only=True):
@@ -29,28 +29,29 @@ async def body(kind: type[T]) -> T:
         TooLarge: it has more bytes than we read.
         TimedOut: it did not arrive in time.
     """
-    return decode(await json_bytes(), kind)
+    return decode(await payload(), kind)
 
 
-async def json_bytes() -> bytes:
-    """Return the request's JSON body as it was sent.
+async def payload() -> bytes:
+    """Return the request's body as it was sent; uploads are read elsewhere, piece by piece.
 
     Raises:
-        TooLarge: it has more than `LARGEST_JSON` bytes.
+        TooLarge: it has more than `LARGEST_BODY` bytes.
         TimedOut: it did not arrive in time.
     """
-    too_large = TooLarge(f"A JSON body may have at most {LARGEST_JSON} bytes.", path="$")
-    if (request.content_length or 0) > LARGEST_JSON:
-        raise too_large
     received = bytearray()
+    size = 0
     try:
         async with asyncio.timeout(request.body_timeout):
             async for piece in request.body:
-                received += piece
-                if len(received) > LARGEST_JSON:
-                    raise too_large
+                size += len(piece)
+                # What is too much is read to its end, or the sender would not see our answer.
+                if size <= LARGEST_BODY:
+                    received += piece
     except TimeoutError as fault:
         raise TimedOut("The request did not arrive in time.") from fault
+    if size > LARGEST_BODY:
+        raise TooLarge(f"A body may have at most {LARGEST_BODY} bytes here.", path="$")
     return bytes(received)
 
 

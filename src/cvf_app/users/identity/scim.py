@@ -26,6 +26,7 @@ log = structlog.get_logger("cv3.identity")
 SCIM_CLIENT = "identity/scim"
 _USER = "urn:ietf:params:scim:schemas:core:2.0:User"
 _PATCH = "urn:ietf:params:scim:api:messages:2.0:PatchOp"
+_REFUSED = 400
 _TAKEN = 409
 _MOST_PAGES = 1000
 
@@ -93,6 +94,8 @@ class Scim:
         )
         if answer.status == _TAKEN:
             raise Conflict("There is an account of this name at the identity provider already.")
+        if answer.status == _REFUSED:
+            raise Invalid("The identity provider does not take this name or this e-mail address.")
         return _account(_read(answer, _User))
 
     async def set_password(self, account: Account, password: str) -> None:
