@@ -88,7 +88,10 @@ ZIPS = {
     "nested": (zipped(("a.zip", zipped(("a.json", PACKET)))), "unpack it first"),
     "nothing in it": (zipped(("a.txt", "hello")), "no .json file"),
     "cut off": (zipped(("a.json", PACKET))[:-30], "cannot be read"),
-    "damaged": (zipped(("a.json", PACKET))[:200].ljust(400, b"x") + zipped(("a.json", PACKET))[400:], "damaged"),
+    "damaged": (
+        zipped(("a.json", PACKET))[:200].ljust(400, b"x") + zipped(("a.json", PACKET))[400:],
+        "damaged",
+    ),
     "one bad packet": (zipped(("a.json", PACKET), ("c/b.json", b'{"no": 1}')), "c/b.json"),
 }
 DOCUMENTS = {
@@ -202,7 +205,9 @@ class TestJson:
     async def test_a_form_that_is_too_large_is_refused(self, node):
         headers = {"Content-Type": "application/x-www-form-urlencoded"}
         content = b"code=" + b"x" * 2**21
-        answer = await node.call("POST", "/auth/token", None, data=io.BytesIO(content), headers=headers)
+        answer = await node.call(
+            "POST", "/auth/token", None, data=io.BytesIO(content), headers=headers
+        )
         refused(node, answer, 413)
 
     async def test_a_wrong_type_is_refused_with_its_path(self, node, good, reading):
@@ -388,9 +393,7 @@ class TestAtOnce:
         file_id = await node.upload(source_id, "one.json", packet(1).encode())
         asked = {"dataFileIDs": [file_id]}
         path = f"/sources/{source_id}/ingest"
-        answers = await asyncio.gather(
-            *(node.call("POST", path, json=asked) for _ in range(8))
-        )
+        answers = await asyncio.gather(*(node.call("POST", path, json=asked) for _ in range(8)))
         taken = [answer for answer in answers if answer.status == 200]
         for answer in answers:
             if answer.status != 200:

@@ -106,7 +106,12 @@ class TestChunks:
         path, headers = f"/sources/{good.source_id}/upload", {"X-Upload-Token": token}
         refused(node, await node.call("POST", path, json={}, headers=headers), 400)
         form = headers | {"Content-Type": "multipart/form-data; boundary=x"}
-        for content in (b"", b"--x\r\n", b"hello", b"--x\r\nContent-Disposition: form-data\r\n\r\n"):
+        for content in (
+            b"",
+            b"--x\r\n",
+            b"hello",
+            b"--x\r\nContent-Disposition: form-data\r\n\r\n",
+        ):
             refused(node, await node.call("POST", path, data=content, headers=form), 400)
 
 
@@ -187,17 +192,27 @@ class TestFullDisk:
             filler = small_disk / "filler"
             _fill(filler)
             token = await token_for(node, good.source_id)
-            answer = await node.piece(good.source_id, token, "b.json", b"{" + b" " * 2**20)
+            answer = await node.piece(good.source_id, token, "b.json", b"{" + b" " * 2**19)
             refused(node, answer, 507)
             assert _files(small_disk) - {filler} == before
             assert await good.now() == good.before
-            job = await node.ingest(good.source_id, small)
-            assert job["state"] == "error", job
-            fault = job["status"][-1]["error"]
-            assert fault["cause"] == "limit"
-            assert "no room" in fault["message"]
+            # The more room there is, the later the ingest fails.
+            stages = []
+            for room in (0, 16_384, 40_960, 65_536, 98_304, 131_072):
+                os.truncate(filler, filler.stat().st_size - room)
+                job = await node.ingest(good.source_id, small)
+                assert await good.now() == good.before or job["state"] == "complete"
+                if job["state"] == "complete":
+                    break
+                stages.append(job["status"][-1]["stage"])
+                fault = job["status"][-1]["error"]
+                assert fault["cause"] == "limit", job
+                assert "no room" in fault["message"]
+                assert _files(small_disk) - {filler} == before
+                _fill(filler, "ab")
+            print(stages)
+            assert stages
             filler.unlink()
-            assert await good.now() == good.before
             assert (await node.ingest(good.source_id, small))["state"] == "complete"
 
 
@@ -205,8 +220,8 @@ def _files(folder):
     return {path for path in folder.rglob("*") if path.is_file()}
 
 
-def _fill(path):
-    with path.open("wb", buffering=0) as file:
+def _fill(path, mode="wb"):
+    with path.open(mode, buffering=0) as file:
         try:
             while True:
                 file.write(bytes(4096))

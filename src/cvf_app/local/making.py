@@ -26,7 +26,8 @@ from cvf_app.local.processes import end, identify
 CLIENT = "cafe-variome"
 SCIM_CLIENT = "cafe-variome-scim"
 USERNAME = "administrator"
-EMAIL = "administrator@localhost.invalid"
+# A name that is reserved for examples (RFC 2606) and that the identity provider takes.
+EMAIL = "administrator@users.example.org"
 DATABASE = "cafe_variome"
 DATABASE_USER = "cafe-variome"
 REDIRECT_PATHS = (

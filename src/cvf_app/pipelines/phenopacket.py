@@ -153,8 +153,9 @@ def read_phenopacket(data: bytes, cohort: str = "") -> Reading:
     try:
         packet = decode(data, _Packet)
     except Invalid as fault:
-        where = f" (at {fault.path})" if fault.path not in (None, "$") else ""
-        raise Unreadable(f"This is no phenopacket: {fault.sentence}{where}") from fault
+        where = f" at {fault.path}" if fault.path not in (None, "$") else ""
+        reason = fault.sentence.rstrip(".")
+        raise Unreadable(f"This is no phenopacket: {reason}{where}.") from fault
     _check(packet)
     person = packet.subject or _Person()
     diseases = [found for found in packet.diseases or () if not found.excluded]

@@ -12,6 +12,8 @@ from pathlib import Path
 
 from cvf_app.engine.build import build
 from cvf_app.engine.segments import Generation
+from cvf_app.errors import StorageFull
+from cvf_app.files.place import room
 from cvf_app.pipelines.merge import merge
 from cvf_app.sources.index import bounded
 from cvf_app.subject import Subject
@@ -38,7 +40,21 @@ class Built(Wire, frozen=True, kw_only=True):
 
 
 def build_generation(task: Building, progress: Callable[[float], None]) -> Built:
-    """Write a generation and return its outline."""
+    """Write a generation and return its outline.
+
+    Raises:
+        StorageFull: there is no room for it.
+    """
+    try:
+        with room():
+            return _build(task, progress)
+    except sqlite3.Error as fault:
+        if getattr(fault, "sqlite_errorcode", None) == sqlite3.SQLITE_FULL:
+            raise StorageFull("There is no room left on the disk; nothing was kept.") from fault
+        raise
+
+
+def _build(task: Building, progress: Callable[[float], None]) -> Built:
     folder = Path(task.folder)
     folder.parent.mkdir(parents=True, exist_ok=True)
     paths = [Path(name) for name in task.inputs]

@@ -17,6 +17,7 @@ from typing import Any, TypeVar
 import msgspec
 
 from cvf_app.errors import Conflict, Invalid, NotFound
+from cvf_app.files.place import room
 from cvf_app.ids import SourceId, new_id
 from cvf_app.jobs.handler import Steps
 from cvf_app.loops import in_process, in_thread
@@ -150,7 +151,8 @@ class Ingestion:
             raise NotFound("The source of this job was deleted.")
         await self.tidy(source_id, name)
         work = self._sources.work_folder(source_id) / name
-        await in_thread(work.mkdir, parents=True, exist_ok=True)
+        with room():
+            await in_thread(work.mkdir, parents=True, exist_ok=True)
         return Run(source_id, name, work, steps)
 
     async def _end(self, run: Run) -> None:
@@ -243,7 +245,8 @@ class Ingestion:
             record_count=built.count,
         )
         if old.folder is not None:
-            await in_thread(_retire, self._sources.segments_folder(run.source_id) / old.folder)
+            with room():
+                await in_thread(_retire, self._sources.segments_folder(run.source_id) / old.folder)
         switched = await self._store.switch(
             run.source_id, run.name, old.generation, contents, built.attributes
         )
@@ -260,7 +263,7 @@ class Ingestion:
     async def _gather(self, run: Run, share: Share, number: int) -> Path:
         """Write a stored share to a file of subjects."""
         path = run.work / f"{number}.stored"
-        with path.open("wb") as file:
+        with room(), path.open("wb") as file:
             for batch in range(share.batches):
                 await run.steps.report(
                     "gathering", _KEPT + (_GATHERED - _KEPT) * batch / share.batches
