@@ -97,6 +97,14 @@ def digest(ids: list[str]) -> str:
     return hashlib.sha256("\n".join(ids).encode()).hexdigest()
 
 
+def exact_answers(expected: list[dict[str, Any]], answers: list[tuple[int, list[str]]]) -> int:
+    """Return how many answers have exactly the expected count and ids."""
+    return sum(
+        count == query["count"] and digest(ids) == query["sha256OfSortedIds"]
+        for query, (count, ids) in zip(expected, answers, strict=True)
+    )
+
+
 def random_queries(subjects: list[Subject], count: int, seed: int) -> Iterator[dict[str, Any]]:
     """Draw queries from the terms of the data itself, one to three filters each."""
     draw = random.Random(seed)  # noqa: S311 - a seeded draw, no secret
@@ -197,20 +205,17 @@ def show(newcomer: Newcomer, data: Path, *, corrupt: bool) -> int:
         expected[0]["count"] += 1
     wrong = 0
     for name, source_id in sources.items():
-        exact = 0
         print(f"\n{name}: query, expected, answered, ids")
-        for query in expected:
-            count, ids = ask(server, query["query"], source_id)
-            same_ids = ids == sorted(query["subjectIds"]) if "subjectIds" in query else True
-            same_ids = same_ids and digest(ids) == query["sha256OfSortedIds"]
-            good = count == query["count"] and same_ids
-            exact += good
-            print(
-                f"  {query['id']}  {query['count']:4} {count:4}  "
-                f"{'equal' if same_ids else 'DIFFER'}"
-            )
+        answers = [ask(server, query["query"], source_id) for query in expected]
+        for query, (count, ids) in zip(expected, answers, strict=True):
+            same_ids = "equal" if digest(ids) == query["sha256OfSortedIds"] else "DIFFER"
+            print(f"  {query['id']}  {query['count']:4} {count:4}  {same_ids}")
+        exact = exact_answers(expected, answers)
         print(f"{exact} of {len(expected)}")
         wrong += len(expected) - exact
+        falsified = [expected[0] | {"count": expected[0]["count"] + 1}, *expected[1:]]
+        if exact_answers(falsified, answers) == exact and not corrupt:
+            sys.exit("a corrupted expectation was not noticed")
 
     subjects = [
         read_phenopacket(path.read_bytes(), cohort=path.parent.name).subject

@@ -116,7 +116,7 @@ class TestChunks:
 
 
 class TestTokens:
-    async def test_a_wrong_token_is_refused(self, node, good, send):
+    async def test_a_wrong_token_is_refused(self, node, send):
         other = await node.source(f"other{uuid4().hex[:8]}")
         foreign = await token_for(node, other)
         for wrong in ("", "nonsense", foreign):
@@ -129,7 +129,7 @@ class TestTokens:
         answer = await node.call("GET", path, name, headers={"X-Upload-Token": token})
         refused(node, answer, 403)
 
-    async def test_an_expired_token_is_refused(self, node, good, send, token):
+    async def test_an_expired_token_is_refused(self, node, send, token):
         given = node.config.mongo_db
         address = mongo_uri(
             given.host,
@@ -210,7 +210,6 @@ class TestFullDisk:
                 assert "no room" in fault["message"]
                 assert _files(small_disk) - {filler} == before
                 _fill(filler, "ab")
-            print(stages)
             assert stages
             filler.unlink()
             assert (await node.ingest(good.source_id, small))["state"] == "complete"

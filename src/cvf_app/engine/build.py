@@ -366,7 +366,8 @@ class _Tables:
         return self
 
     def __exit__(self, *_: object) -> None:
-        for file in (*self._files.values(), self._columns):
+        self._columns.close()
+        for file in self._files.values():
             file.close()
 
     def add(self, name: bytes, payloads: list[bytes]) -> None:
