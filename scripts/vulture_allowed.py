@@ -92,9 +92,6 @@ _.arraysize
 # sources/ingestion.py: the names of the fault points
 _.STAGES
 
-# sources/routes.py: an option of Quart
-_.max_content_length
-
 # users/model.py: fields of structs that are written to the wire
 _.initial_password
 

@@ -11,12 +11,14 @@ from functools import lru_cache
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 import re2
 
 from cvf_app.errors import Invalid
 
 PATTERN_LENGTH = 1000
 _MEMORY = 8 << 20
+Places = npt.NDArray[np.intp]
 # Ends of the whole text, a byte at a time, quoting to the end, and flags switched off.
 _TELLS_LINES = re.compile(r"\\[AzZCQ]|\(\?[a-zA-Z]*-")
 
@@ -58,22 +60,25 @@ def matching(pattern: str, texts: list[bytes]) -> list[int]:
     alone = _compiled(pattern.encode(), within_lines=False)
     if _TELLS_LINES.search(pattern):
         return [at for at, text in enumerate(texts) if alone.search(text)]
-    if b"\n".join(texts).count(b"\n") < len(texts):
-        return _in_lines(pattern, texts)
+    joined = b"\n".join(texts) + b"\n"
+    ends = _ends(joined)
+    if len(ends) == len(texts):
+        return _in_lines(pattern, joined, ends)
     plain = [at for at, text in enumerate(texts) if b"\n" not in text]
-    found = [plain[at] for at in _in_lines(pattern, [texts[at] for at in plain])]
+    joined = b"".join([texts[at] + b"\n" for at in plain])
+    found = [plain[at] for at in _in_lines(pattern, joined, _ends(joined))]
     odd = set(range(len(texts))).difference(plain)
     return sorted(found + [at for at in odd if alone.search(texts[at])])
 
 
-def _in_lines(pattern: str, texts: list[bytes]) -> list[int]:
-    if not texts:
-        return []
+def _ends(joined: bytes) -> Places:
+    return np.flatnonzero(np.frombuffer(joined, np.uint8) == ord("\n"))
+
+
+def _in_lines(pattern: str, joined: bytes, ends: Places) -> list[int]:
     # `.*` takes the rest of the line, so that a line is found once.
     expression = _compiled(b"(?m)(?:" + pattern.encode() + b").*", within_lines=True)
-    joined = b"\n".join(texts) + b"\n"
     starts = [match.start() for match in expression.finditer(joined)]
-    ends = np.flatnonzero(np.frombuffer(joined, np.uint8) == ord("\n"))
     lines = np.unique(np.searchsorted(ends, np.array(starts, np.int64)))
     # An expression that matches nothing also matches behind the last line.
-    return [int(line) for line in lines if line < len(texts)]
+    return [int(line) for line in lines if line < len(ends)]

@@ -3,7 +3,6 @@
 from quart import Blueprint, Response, request
 
 from cvf_app.errors import Invalid
-from cvf_app.files.form import LARGEST_CHUNK
 from cvf_app.files.model import UploadGrant
 from cvf_app.files.service import CHUNK_SIZE, TOKEN_SECONDS, Files
 from cvf_app.ids import SourceId
@@ -26,7 +25,6 @@ from cvf_app.web.access import ANYONE_KNOWN, DATA, allow, principal
 from cvf_app.web.io import DONE, body, reply
 
 bp = Blueprint("sources", __name__)
-_FORM_ROOM = 2**20
 _TAKEN = "The file chunk uploaded successfully"
 
 
@@ -124,7 +122,6 @@ async def get_upload(source_id: SourceId) -> Response:
 async def upload(source_id: SourceId) -> Response:
     """Take one chunk of a file."""
     grant = await _grant(source_id)
-    request.max_content_length = LARGEST_CHUNK + _FORM_ROOM
     kept = await use(Files).take_chunk(
         grant, request.headers.get("Content-Type", ""), request.body, request.args.to_dict()
     )
