@@ -57,6 +57,7 @@ log = structlog.get_logger("cv3.records")
 class _Claim:
     query: KeptQuery
     lease: str
+    until: float
 
 
 class Records:
@@ -80,6 +81,7 @@ class Records:
         self._answers_here = answers_here
         self._clock = clock
         self._bell = Bell()
+        self._ended = Bell()
         self._claimed: asyncio.Queue[_Claim] = asyncio.Queue(MOST_CLAIMED)
 
     async def submit(
@@ -110,7 +112,7 @@ class Records:
         until = moment + LEASE_SECONDS if here else 0.0
         await self._store.insert(query, lease=lease, until=until)
         if here:
-            self._take(_Claim(query, lease))
+            self._take(_Claim(query, lease, until))
         return query.query_id
 
     async def get(self, asker: Principal, query_id: QueryId) -> RecordDataQuery:
@@ -139,19 +141,24 @@ class Records:
         Raises:
             NotFound: there is none, or it is another's.
         """
-        query = await self._store.get(query_id, asker.user_id)
-        return _item(query, await self._store.list_answers(query_id), await self._node())
+        return await self._whole(await self._store.get(query_id, asker.user_id))
 
     async def wait(self, asker: Principal, query_id: QueryId, seconds: float) -> HistoryItem | None:
-        """Return the finished answer, or None if it is not finished in time."""
+        """Return the finished answer of a query just submitted, or None if it takes longer.
+
+        The first look at the store comes after a ring: nothing ends before it was begun.
+        """
         try:
             async with asyncio.timeout(seconds):
-                with self._bell.listening(query_id) as ear:
-                    while not (await self._store.get(query_id, asker.user_id)).status.ended:
+                with self._ended.listening(query_id) as ear:
+                    while True:
                         await ear.wait(POLL_SECONDS)
+                        query = await self._store.get(query_id, asker.user_id)
+                        if query.status.ended:
+                            break
         except TimeoutError:
             return None
-        return await self.answer(asker, query_id)
+        return await self._whole(query)
 
     async def events(
         self, asker: Principal, query_id: QueryId, after: int
@@ -181,9 +188,9 @@ class Records:
             if not await self._store.claim(query.query_id, lease, moment, until):
                 continue
             if query.attempts >= MOST_ATTEMPTS:
-                await self._finish(_Claim(query, lease), QueryStatus.FAILED)
+                await self._finish(_Claim(query, lease, until), QueryStatus.FAILED)
                 continue
-            self._take(_Claim(replace(query, attempts=query.attempts + 1), lease))
+            self._take(_Claim(replace(query, attempts=query.attempts + 1), lease, until))
 
     async def work(self) -> None:
         """Answer claimed queries one after the other; a process runs `SLOTS` of these."""
@@ -203,8 +210,11 @@ class Records:
 
     async def _run(self, claim: _Claim) -> None:
         """Answer a query under its claim, which is renewed meanwhile."""
-        until = self._clock().timestamp() + LEASE_SECONDS
-        if not await self._store.renew(claim.query.query_id, claim.lease, until):
+        moment = self._clock().timestamp()
+        # Most claims are begun at once, and a write less is felt in every answer.
+        if claim.until - moment < LEASE_SECONDS / 2 and not await self._store.renew(
+            claim.query.query_id, claim.lease, moment + LEASE_SECONDS
+        ):
             return  # it waited too long here, and another has it now
         async with asyncio.TaskGroup() as tasks:
             renewing = tasks.create_task(self._keep(claim))
@@ -222,6 +232,7 @@ class Records:
         if await self._store.finish(claim.query.query_id, claim.lease, status):
             metrics.queries.labels(status.value).inc()
         self._bell.ring(claim.query.query_id)
+        self._ended.ring(claim.query.query_id)
 
     async def _ask_all(self, query: KeptQuery) -> QueryStatus:
         """Ask every source in reach at once; a source that fails is left out of the answer."""
@@ -231,7 +242,8 @@ class Records:
         named = question.sources.sources if question.sources else ()
         # Ids that are unknown or out of reach are passed over without a word.
         wanted = {each: depth for each, depth in reach.items() if not named or each in named}
-        answered = await self._store.answered(query.query_id)
+        # At a first attempt nobody can have answered.
+        answered = await self._store.answered(query.query_id) if query.attempts > 1 else frozenset()
         sources = [
             source
             for source in await self._sources.get_many(tuple(wanted))
@@ -268,6 +280,9 @@ class Records:
                 )
         lost = failed and failed == len(sources) and not answered
         return QueryStatus.FAILED if lost else QueryStatus.COMPLETE
+
+    async def _whole(self, query: KeptQuery) -> HistoryItem:
+        return _item(query, await self._store.list_answers(query.query_id), await self._node())
 
     async def _node(self) -> NodeId:
         return (await self._networks.own()).instance_id
