@@ -35,6 +35,7 @@ from cvf_app.wire import convert  # noqa: E402
 from tests.support import nodes, services  # noqa: E402
 
 AT_ONCE = 8
+CHUNK = 16 * 2**20
 
 
 async def serve(folder: Path, subjects: int, mongo: str, redis: str) -> None:
@@ -42,7 +43,7 @@ async def serve(folder: Path, subjects: int, mongo: str, redis: str) -> None:
     lines = b"\n".join(json.dumps(one).encode() for one in phenopackets(subjects, 7))
     async with nodes.node(folder, mongo, redis) as node:
         source = await node.source("bench")
-        file = await node.upload(source, "people.json", lines)
+        file = await upload(node, source, lines)
         asked = await node.call("POST", f"/sources/{source}/ingest", json={"dataFileIDs": [file]})
         job = await node.ended(asked.json["jobId"], seconds=300)
         if job["state"] != "complete":
@@ -51,6 +52,16 @@ async def serve(folder: Path, subjects: int, mongo: str, redis: str) -> None:
         told = {"address": node.address, "token": node.issuer.token("asker")}
         print(json.dumps(told), flush=True)
         await asyncio.to_thread(sys.stdin.read)
+
+
+async def upload(node: nodes.Node, source: str, content: bytes) -> str:
+    """Upload a file in chunks and return the data file's id."""
+    token = (await node.call("GET", f"/sources/upload-token?sourceId={source}")).json["token"]
+    total = -(-len(content) // CHUNK)
+    for number in range(1, total + 1):
+        chunk = content[(number - 1) * CHUNK : number * CHUNK]
+        answer = await node.piece(source, token, "people.json", chunk, number, total)
+    return str(answer.json["dataFileId"])
 
 
 def questions(people: list[Subject], count: int) -> list[dict[str, Any]]:
