@@ -61,7 +61,7 @@ def _check_config(given: argparse.Namespace) -> int:
 
 def _install(given: argparse.Namespace) -> int:
     # Imported here: the other commands need no driver, and must work when one is broken.
-    from cvf_app.assembly import install  # noqa: PLC0415
+    from cvf_app.assembly import install  # noqa: PLC0415 - see above
 
     config = load(given.config or surroundings().config_path)
     asyncio.run(install(config, username=given.username, subject=given.subject, email=given.email))

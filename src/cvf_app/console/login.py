@@ -149,6 +149,6 @@ def _handle(landing: HTTPServer) -> bool:
         nonlocal came
         came = False
 
-    landing.handle_timeout = late  # type: ignore[method-assign]
+    landing.handle_timeout = late  # type: ignore[method-assign]  # its way to hear of a time-out
     landing.handle_request()
     return came

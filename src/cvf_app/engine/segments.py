@@ -25,6 +25,8 @@ from cvf_app.errors import Unavailable
 from cvf_app.wire import decode
 
 VALUES_SHOWN = 1000
+# Whole numbers below this are shown without an exponent or a fraction.
+PLAINLY = 1e15
 CACHE_BYTES = 64 << 20
 Floats = npt.NDArray[np.float64]
 Rows = npt.NDArray[np.uint32]
@@ -342,4 +344,4 @@ def _numbers_of(segment: Segment, attribute: str) -> Iterator[str]:
     dead = np.frombuffer(segment.dead.to_array(), np.uint32)
     values = column.values if not len(dead) else column.values[~np.isin(column.rows, dead)]
     for value in np.unique(values)[:VALUES_SHOWN].tolist():
-        yield str(int(value)) if value.is_integer() and abs(value) < 1e15 else repr(value)  # noqa: PLR2004
+        yield str(int(value)) if value.is_integer() and abs(value) < PLAINLY else repr(value)

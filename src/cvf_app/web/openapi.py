@@ -8,7 +8,7 @@ import json
 from functools import cache
 from pathlib import Path
 
-import flask_swagger_ui  # type: ignore[import-untyped]
+import flask_swagger_ui  # type: ignore[import-untyped]  # it ships no types
 from quart import Blueprint, Response
 
 from cvf_app.errors import NotFound

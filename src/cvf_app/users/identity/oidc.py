@@ -35,6 +35,7 @@ _DISCOVERY_FRESH = timedelta(hours=1)
 _KEYS_FRESH = timedelta(minutes=10)
 _SERVER_FAULT = 500
 _TOO_MANY = 429
+_MOST_REPORTED = 100
 _OUR_FAULT = frozenset({"invalid_client", "unauthorized_client", "unsupported_grant_type"})
 log = structlog.get_logger("cv3.identity")
 
@@ -196,7 +197,7 @@ class Oidc:
     def _report(self, unknown: frozenset[str]) -> None:
         fresh = unknown - self._reported
         # Bounded, since a provider could send a new name with every token.
-        if fresh and len(self._reported) < 100:  # noqa: PLR2004
+        if fresh and len(self._reported) < _MOST_REPORTED:
             self._reported |= fresh
             log.warning("claims_that_no_table_knows", claims=sorted(fresh))
 
