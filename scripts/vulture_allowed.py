@@ -89,7 +89,7 @@ _.source_owner
 # sources/building.py: an option of sqlite3
 _.arraysize
 
-# sources/ingestion.py: the names of the fault points
+# sources/points.py: the stages of a run
 _.STAGES
 
 # users/model.py: fields of structs that are written to the wire
