@@ -15,6 +15,7 @@ from cvf_app.engine import bitmaps, segments
 from cvf_app.engine.append import append
 from cvf_app.engine.build import Gathered, build
 from cvf_app.engine.evaluate import evaluate
+from cvf_app.engine.marks import gathered, packed
 from cvf_app.engine.segments import Generation, Segment
 from cvf_app.records.compile import compile_query
 from tests.support import cases
@@ -46,8 +47,8 @@ def _generation(random: Random, folder: Path):
         return Generation.open(folder / "1"), subjects
     gone = set(random.sample([one.subject_id for one in subjects], len(subjects) // 4))
     replaced = cases.subjects(random, random.randint(0, 4)) + cases.subjects(random, 3, first=100)
-    append(folder / "1", folder / "2", replaced, gone)
     gone |= {one.subject_id for one in replaced}
+    append(folder / "1", folder / "2", replaced, gathered([packed(one.encode() for one in gone)]))
     live = [one for one in subjects if one.subject_id not in gone] + replaced
     return Generation.open(folder / "2", cache_bytes=1 << 14), live
 

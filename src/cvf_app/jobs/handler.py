@@ -4,11 +4,17 @@ from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, Protocol
 
+from cvf_app.jobs.model import JobId
 from cvf_app.wire import Job
 
 
 class Steps(Protocol):
     """What a running handler has of its job."""
+
+    @property
+    def job_id(self) -> JobId:
+        """The id of the job."""
+        ...
 
     @property
     def attempt(self) -> int:

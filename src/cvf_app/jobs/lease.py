@@ -9,7 +9,7 @@ import asyncio
 from typing import Any
 
 from cvf_app.clock import Clock, epoch
-from cvf_app.jobs.model import JobDocument, JobFault, JobState, StatusEntry
+from cvf_app.jobs.model import JobDocument, JobFault, JobId, JobState, StatusEntry
 from cvf_app.jobs.store import JobStore
 
 LEASE_SECONDS = 8.0
@@ -44,6 +44,11 @@ class Lease:
         self._written = (self._stage, self._fraction)
         self._noted = (self._stage, self._fraction)
         self._last_write = 0.0
+
+    @property
+    def job_id(self) -> JobId:
+        """The id of the job."""
+        return self.job.job_id
 
     @property
     def attempt(self) -> int:

@@ -6,6 +6,7 @@ in a temporary SQLite file beside the target). The target is there whole or not 
 """
 
 import errno
+import os
 import sqlite3
 from collections.abc import Callable, Iterator
 from pathlib import Path, PurePosixPath
@@ -35,7 +36,10 @@ _ONE_PERCENT = 0.01
 
 
 class Reading(Wire, frozen=True, kw_only=True):
-    """What is to be read: a file on this disk, what it is, and where its subjects go."""
+    """What is to be read: a file on this disk, what it is, and where its subjects go.
+
+    Every refusal is written to the file `refusals`, if there is to be one, as a JSON line.
+    """
 
     path: str
     file_format: FileFormat
@@ -44,6 +48,7 @@ class Reading(Wire, frozen=True, kw_only=True):
     target: str
     file_pipeline: FilePipeline | None = None
     remap_pipeline: RemapPipeline | None = None
+    refusals: str | None = None
 
 
 class Report(Wire, frozen=True, kw_only=True):
@@ -74,8 +79,8 @@ def take_in(task: Reading, progress: Callable[[float], None]) -> Report:
     part = target.with_name(target.name + ".part")
     spool_path = target.with_name(target.name + ".spool")
     try:
-        with Spool(spool_path) as spool:
-            intake = _Intake(task, spool, progress)
+        with Spool(spool_path) as spool, Path(task.refusals or os.devnull).open("wb") as refused:
+            intake = _Intake(task, spool, progress, refused)
             intake.read()
             count = intake.write(part)
         part.replace(target)
@@ -96,8 +101,11 @@ def take_in(task: Reading, progress: Callable[[float], None]) -> Report:
 class _Intake:
     """The two passes over one file: parts into the spool, then whole subjects out of it."""
 
-    def __init__(self, task: Reading, spool: Spool, progress: Callable[[float], None]) -> None:
+    def __init__(
+        self, task: Reading, spool: Spool, progress: Callable[[float], None], refused: BinaryIO
+    ) -> None:
         self._task = task
+        self._refused_lines = refused
         self._spool = spool
         self._progress = progress
         self._size = max(Path(task.path).stat().st_size, 1)
@@ -200,6 +208,7 @@ class _Intake:
 
     def _refuse(self, refusal: Refusal) -> None:
         self._refused += 1
+        self._refused_lines.write(encode(refusal) + b"\n")
         if len(self._refusals) < SHOWN_REFUSALS:
             self._refusals.append(refusal)
 

@@ -1,34 +1,47 @@
 """From files of subjects to a generation's folder; runs in a child process of its own.
 
 Promises: memory does not grow with the number of subjects. Subjects of equal id from several
-files become one, in the order of the files.
+files become one, in the order of the files. A generation that grows out of an old one answers as
+if it had been built anew.
 """
 
 import sqlite3
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import closing
-from itertools import groupby
+from itertools import compress, groupby, islice
 from pathlib import Path
 
+import msgspec
+
+from cvf_app.engine.append import append
 from cvf_app.engine.build import build
+from cvf_app.engine.marks import Marks, among, unpacked
 from cvf_app.engine.segments import Generation
 from cvf_app.errors import StorageFull
 from cvf_app.files.place import room
 from cvf_app.pipelines.merge import merge
+from cvf_app.sources.batches import NAMED, marks_of
 from cvf_app.sources.index import bounded
 from cvf_app.subject import Subject
-from cvf_app.wire import Wire, decode
+from cvf_app.wire import Wire
 
 _SORTED_AT_ONCE = 1000
+_SUBJECT = msgspec.json.Decoder(Subject)
 
 
 class Building(Wire, frozen=True, kw_only=True):
-    """What to build: files of subjects (a JSON document a line), and where it goes."""
+    """What to build: files of subjects (a JSON document a line), and where it goes.
+
+    With `old` it grows out of that generation: only subjects whose marks stand in the file
+    `touched` (`engine/marks.py`, ascending) are taken from the inputs, which hold all their parts.
+    """
 
     inputs: tuple[str, ...]
     spill: str
     folder: str
     expected: int
+    old: str | None = None
+    touched: str | None = None
 
 
 class Built(Wire, frozen=True, kw_only=True):
@@ -62,9 +75,15 @@ def _build(task: Building, progress: Callable[[float], None]) -> Built:
     def told(done: int) -> None:
         progress(min(1.0, done / max(1, task.expected)))
 
+    touched = None if task.touched is None else unpacked(Path(task.touched).read_bytes())
     # Ids are unique within one file, so that only several files need sorting.
-    subjects = _read(paths[0]) if len(paths) == 1 else joined(paths, Path(task.spill))
-    count = build(subjects, folder, progress=told)
+    subjects = (
+        _read(paths[0], touched) if len(paths) == 1 else joined(paths, Path(task.spill), touched)
+    )
+    if task.old is not None and touched is not None:
+        count = append(Path(task.old), folder, subjects, touched, progress=told)
+    else:
+        count = build(subjects, folder, progress=told)
     generation = Generation.open(folder)
     try:
         return Built(
@@ -76,7 +95,7 @@ def _build(task: Building, progress: Callable[[float], None]) -> Built:
         generation.close()
 
 
-def joined(paths: Iterable[Path], spill: Path) -> Iterator[Subject]:
+def joined(paths: Iterable[Path], spill: Path, touched: Marks | None = None) -> Iterator[Subject]:
     """Yield the subjects of several files, each id once; `spill` is used meanwhile."""
     spill.unlink(missing_ok=True)
     with closing(sqlite3.connect(spill)) as table:
@@ -93,23 +112,26 @@ def joined(paths: Iterable[Path], spill: Path) -> Iterator[Subject]:
             " PRIMARY KEY (id, rank)) WITHOUT ROWID"
         )
         for rank, path in enumerate(paths):
-            with path.open("rb") as lines:
-                rows = ((decode(line, _Named).subject_id, rank, line) for line in lines)
-                table.executemany("INSERT INTO part VALUES (?, ?, ?)", rows)
+            rows = ((NAMED.decode(line).subject_id, rank, line) for line in _lines(path, touched))
+            table.executemany("INSERT INTO part VALUES (?, ?, ?)", rows)
         found = table.execute("SELECT id, document FROM part ORDER BY id, rank")
         found.arraysize = _SORTED_AT_ONCE
         for _, parts in groupby(found, key=lambda row: row[0]):
-            yield merge([decode(document, Subject) for _, document in parts])
+            yield merge([_SUBJECT.decode(document) for _, document in parts])
     spill.unlink(missing_ok=True)
 
 
-class _Named(Wire, frozen=True, kw_only=True, forbid_unknown_fields=False):
-    """The one field that sorting needs."""
+def _read(path: Path, touched: Marks | None) -> Iterator[Subject]:
+    for line in _lines(path, touched):
+        yield _SUBJECT.decode(line)
 
-    subject_id: str
 
-
-def _read(path: Path) -> Iterator[Subject]:
-    with path.open("rb") as lines:
-        for line in lines:
-            yield decode(line, Subject)
+def _lines(path: Path, touched: Marks | None) -> Iterator[bytes]:
+    """Yield the lines of a file, or of its touched subjects only."""
+    with path.open("rb") as file:
+        if touched is None:
+            yield from file
+            return
+        while lines := list(islice(file, _SORTED_AT_ONCE)):
+            wanted = among(unpacked(marks_of(lines)), touched)
+            yield from compress(lines, wanted.tolist())

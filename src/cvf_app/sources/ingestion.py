@@ -17,6 +17,7 @@ from cvf_app.pipelines.take_in import Report
 from cvf_app.sources.clearing import tidy
 from cvf_app.sources.model import DataFileId, Ingest, KeptFile, Reindex, Remap
 from cvf_app.sources.points import Point, Reached, pass_by
+from cvf_app.sources.reports import report_of
 from cvf_app.sources.run import Fresh, Run
 from cvf_app.sources.sample import columns_of
 from cvf_app.sources.service import Sources
@@ -69,8 +70,7 @@ class Ingestion:
         if fresh:
             await run.renew(fresh)
             await self._name(run, reports)
-        await run.end()
-        return _result(reports)
+        return await self._end(run, reports)
 
     async def remap(self, job: Remap, steps: Steps) -> dict[str, Any]:
         """Turn recorded tables into subjects by a remap pipeline."""
@@ -88,8 +88,7 @@ class Ingestion:
             fresh.append(subjects)
         await run.renew(fresh)
         await self._name(run, reports)
-        await run.end()
-        return _result(reports)
+        return await self._end(run, reports)
 
     async def reindex(self, job: Reindex, steps: Steps) -> dict[str, Any]:
         """Build a new generation from the stored subjects."""
@@ -121,6 +120,12 @@ class Ingestion:
         await self._store.put_file(
             msgspec.structs.replace(fresh, file_pipeline=pipeline, columns=columns)
         )
+
+    async def _end(self, run: Run, reports: list[tuple[KeptFile, Report]]) -> dict[str, Any]:
+        job_id = run.steps.job_id
+        await run.tell(report_of(run.source_id, job_id, reports))
+        await run.end()
+        return {**_result(reports), "report": f"/sources/{run.source_id}/reports/{job_id}"}
 
     async def _name(self, run: Run, reports: list[tuple[KeptFile, Report]]) -> None:
         """Show attributes whose keys had to be changed as they are written in the file."""

@@ -1,12 +1,13 @@
 """Sources, their data files and what is told about their contents."""
 
-from typing import Annotated, NewType
+from typing import Annotated, Literal, NewType
 
 import msgspec
 
 from cvf_app.files.formats import FileFormat
 from cvf_app.ids import SourceId
-from cvf_app.pipelines.model import FilePipeline, PipelineId
+from cvf_app.jobs.model import JobId
+from cvf_app.pipelines.model import FilePipeline, PipelineId, Refusal
 from cvf_app.wire import Job, Wire
 
 DataFileId = NewType("DataFileId", str)
@@ -52,9 +53,10 @@ class RecordIndex(Wire, frozen=True, kw_only=True):
     record_count: int | None = None
 
 
-class NewSource(Wire, frozen=True, kw_only=True, tag_field="sourceType", tag="internal"):
+class NewSource(Wire, frozen=True, kw_only=True):
     """A source as sent; the server makes the id when none is given."""
 
+    source_type: Literal["internal"] = "internal"
     source_name: SourceName
     display_name: str
     source_description: str = ""
@@ -124,9 +126,10 @@ class Reindex(Job, frozen=True, kw_only=True, tag="reindex"):
     request_id: str = ""
 
 
-class SourceChange(Wire, frozen=True, kw_only=True, tag_field="sourceType", tag="internal"):
+class SourceChange(Wire, frozen=True, kw_only=True):
     """What a PATCH may carry; what is absent stays. An index that is sent is passed over."""
 
+    source_type: Literal["internal"] = "internal"
     source_id: SourceId | None = None
     source_name: SourceName | None = None
     display_name: str | None = None
@@ -169,6 +172,33 @@ class KeptFile(Wire, frozen=True, kw_only=True):
     columns: tuple[str, ...] = ()
     file_pipeline: FilePipeline | None = None
     deleted: bool = False
+
+
+class FileReport(Wire, frozen=True, kw_only=True):
+    """What came of one data file: rows read, subjects made, rows refused (the first of them).
+
+    `unmatched` counts per column the cells (or single codes) that gave nothing, with examples.
+    """
+
+    data_file_id: DataFileId
+    filename: str
+    rows: int
+    subjects: int
+    refused: int
+    refusals: tuple[Refusal, ...] = ()
+    unmatched: dict[str, int] = msgspec.field(default_factory=dict)
+    unmatched_examples: dict[str, tuple[str, ...]] = msgspec.field(default_factory=dict)
+
+
+class IngestReport(Wire, frozen=True, kw_only=True):
+    """What came of all files of an ingest or a remap."""
+
+    job_id: JobId
+    source_id: SourceId
+    rows: int
+    subjects: int
+    refused: int
+    files: tuple[FileReport, ...]
 
 
 class UploadTokenReply(Wire, frozen=True, kw_only=True):

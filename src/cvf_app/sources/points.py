@@ -29,6 +29,7 @@ class Point(StrEnum):
     RETIRED = "retired"
     SWITCHED = "switched"
     NAMED = "named"
+    REPORTED = "reported"
     RELEASED = "released"
     CLEARED = "cleared"
 

@@ -11,6 +11,7 @@ from cvf_app.pipelines.service import Pipelines
 from cvf_app.principal import UserId
 from cvf_app.sources.ingestion import Ingestion, checked_ids
 from cvf_app.sources.model import DataFileId, Ingest, IngestRequest, KeptFile, Reindex, Remap
+from cvf_app.sources.reports import Reports
 from cvf_app.sources.service import SYSTEM, Sources, job_key
 
 _BUSY = "A job is at work on this source already; wait for its end or cancel it."
@@ -30,6 +31,7 @@ class Requests:
         self._pipelines = pipelines
         self._jobs = jobs
         self._ingestion = ingestion
+        self.reports = Reports(sources, jobs)
 
     async def ingest(
         self, source_id: SourceId, asked: IngestRequest, user_id: UserId
@@ -136,6 +138,7 @@ class Requests:
     async def clean_up(self) -> None:
         """Finish what crashes left undone: at every start and now and then; repeatable."""
         await self._sources.files.clean_up()
+        await self.reports.clean_up()
         known = {source.source_id for source, _ in await self._store.find_all(None)}
         for source_id in await self._store.buried():
             await self._sources.finish_deletion(source_id)

@@ -1,11 +1,14 @@
 """`/sources`, `/source` (the published second spelling) and `/datafiles`."""
 
+from collections.abc import AsyncIterator, Iterator
+
 from quart import Blueprint, Response, request
 
 from cvf_app.errors import Invalid
 from cvf_app.files.model import UploadGrant
 from cvf_app.files.service import CHUNK_SIZE, TOKEN_SECONDS, Files
 from cvf_app.ids import SourceId
+from cvf_app.jobs.model import JobId
 from cvf_app.loops import in_thread
 from cvf_app.parts import use
 from cvf_app.sources.model import (
@@ -156,6 +159,25 @@ async def remap(source_id: SourceId) -> Response:
     return reply(Started(status=DONE.status, job_id=job.job_id))
 
 
+@bp.get("/sources/<source_id>/reports/<job_id>")
+@allow(*DATA)
+async def get_report(source_id: SourceId, job_id: str) -> Response:
+    """Show what came of the files of a job."""
+    return reply(await use(Requests).reports.get(source_id, JobId(job_id)))
+
+
+@bp.get("/sources/<source_id>/reports/<job_id>/refusals")
+@allow(*DATA)
+async def get_refusals(source_id: SourceId, job_id: str) -> Response:
+    """Stream every refused row of a job as CSV: file, line, reason."""
+    pieces = await use(Requests).reports.refusals(source_id, JobId(job_id))
+    response = Response(_in_threads(pieces), content_type="text/csv; charset=utf-8")
+    response.headers["Cache-Control"] = "no-store"
+    response.headers["Content-Disposition"] = 'attachment; filename="refusals.csv"'
+    response.timeout = None
+    return response
+
+
 @bp.delete("/datafiles/<data_file_id>")
 @allow(*DATA)
 async def delete_data_file(data_file_id: DataFileId) -> Response:
@@ -180,6 +202,11 @@ async def sample_data_file(data_file_id: DataFileId) -> Response:
 async def list_attributes() -> Response:
     """Show the names of the columns of ingested files, for writing pipelines."""
     return reply(await use(Sources).columns())
+
+
+async def _in_threads(pieces: Iterator[bytes]) -> AsyncIterator[bytes]:
+    while (piece := await in_thread(next, pieces, None)) is not None:
+        yield piece
 
 
 async def _grant(source_id: SourceId) -> UploadGrant:

@@ -10,32 +10,39 @@ of the same data file takes its place among the others, so that subjects merge i
 import asyncio
 from collections.abc import AsyncIterator, Callable, Coroutine, Sequence
 from contextlib import asynccontextmanager
-from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any, Protocol, Self, TypeVar
 
-from cvf_app.errors import Conflict, NotFound
-from cvf_app.files.place import room
+import msgspec
+
+from cvf_app.engine.append import worn
+from cvf_app.engine.marks import among, gathered, unpacked
+from cvf_app.engine.segments import Generation
+from cvf_app.errors import Conflict, NotFound, Unavailable
+from cvf_app.files.place import room, settle
 from cvf_app.ids import SourceId, new_id
 from cvf_app.jobs.handler import Steps
 from cvf_app.loops import in_process, in_thread
 from cvf_app.pipelines.model import FilePipeline, RemapPipeline
 from cvf_app.pipelines.take_in import Reading, Report, take_in
-from cvf_app.sources.batches import add, cut
+from cvf_app.sources.batches import Batch, add, cut
 from cvf_app.sources.building import Building, Built, build_generation
+from cvf_app.sources.change import Change, Fresh
 from cvf_app.sources.clearing import retire, tidy
 from cvf_app.sources.index import capability_of
-from cvf_app.sources.model import Contents, DataFileId, KeptFile, Share
+from cvf_app.sources.model import Contents, DataFileId, IngestReport, KeptFile, Share
 from cvf_app.sources.points import Point, Reached, pass_by
+from cvf_app.sources.reports import refusals_of, write_report
 from cvf_app.sources.service import Sources
 from cvf_app.wire import Wire
 
 A = TypeVar("A", bound=Wire)
 R = TypeVar("R", bound=Wire)
 T = TypeVar("T")
+__all__ = ["Fresh", "Run", "Start"]
 Progress = Callable[[float], None]
-_READ, _GATHERED, _BUILT, _CLEARED = 0.5, 0.55, 0.95, 0.97
+_READ, _GATHERED, _GROWING, _BUILT, _CLEARED = 0.5, 0.55, 0.75, 0.95, 0.97
 _WATCH_SECONDS = 0.5
 _IN_FLIGHT = 4
 _GONE = "The source was deleted or changed meanwhile; nothing of this run was kept."
@@ -60,15 +67,6 @@ class Start(Protocol):
         ...
 
 
-@dataclass(frozen=True)
-class Fresh:
-    """Subjects of a data file that are to take the place of what the source has of it."""
-
-    data_file_id: DataFileId
-    path: Path
-    subjects: int
-
-
 class Run:
     """One attempt at one job of a source; made by `begin`."""
 
@@ -86,6 +84,7 @@ class Run:
         self.name = name
         self.steps = steps
         self.work = sources.work_folder(source_id) / name
+        self.report = self.work / "report"
         self.reached = reached
         self._sources = sources
         self._store = sources.store
@@ -112,7 +111,7 @@ class Run:
         reached(Point.CLAIMED)
         await tidy(sources, source_id, run.name, reached)
         with room():
-            await in_thread(run.work.mkdir, parents=True, exist_ok=True)
+            await in_thread(run.report.mkdir, parents=True, exist_ok=True)
         reached(Point.BEGUN)
         return run
 
@@ -129,6 +128,7 @@ class Run:
             Invalid: the content is not what it should be, or the pipelines do not fit.
         """
         target = self.work / f"{file.data_file_id}.subjects"
+        number, many = place
         reading = Reading(
             path=str(self._sources.content(file)),
             file_format=file.file_format,
@@ -137,8 +137,8 @@ class Run:
             file_pipeline=file_pipeline,
             remap_pipeline=remap_pipeline,
             target=str(target),
+            refusals=str(refusals_of(self.report, number)),
         )
-        number, many = place
         span = (_READ * number / many, _READ * (number + 1) / many)
         report = await self.watched(
             "reading", span, lambda told: self._start(take_in, reading, told)
@@ -146,11 +146,11 @@ class Run:
         self.reached(Point.READ)
         return report, Fresh(file.data_file_id, target, report.subjects)
 
-    async def gather(self, share: Share) -> Path:
-        """Write a stored share to a file of subjects, one JSON document a line."""
+    async def gather(self, share: Share, only: Sequence[int] | None = None) -> Path:
+        """Write a stored share, or some of its batches, to a file: a JSON document a line."""
         path = self.work / f"{share.data_file_id}.stored"
         with room(), path.open("wb") as file:
-            for batch in range(share.batches):
+            for batch in range(share.batches) if only is None else only:
                 await in_thread(add, await self._store.batch(share.share, batch), file)
         self.reached(Point.GATHERED)
         return path
@@ -164,9 +164,9 @@ class Run:
         cutting = cut(fresh.path)
         subjects = batches = 0
 
-        async def put(number: int, data: bytes) -> None:
+        async def put(number: int, batch: Batch) -> None:
             try:
-                await self._store.put_batch(share, number, data)
+                await self._store.put_batch(share, number, batch)
             finally:
                 slots.release()
             self.reached(Point.BATCH_KEPT)
@@ -174,8 +174,8 @@ class Run:
         async with _first_fault(), asyncio.TaskGroup() as group:
             while (batch := await in_thread(next, cutting, None)) is not None:
                 await slots.acquire()
-                group.create_task(put(batches, batch[1]))
-                subjects += batch[0]
+                group.create_task(put(batches, batch))
+                subjects += batch.subjects
                 batches += 1
                 if told is not None:
                     told(min(1.0, subjects / max(1, fresh.subjects)))
@@ -198,21 +198,15 @@ class Run:
             for file in await self._store.files_of(self.source_id)
             if not file.deleted
         }
-        new = {each.data_file_id: each for each in fresh if each.data_file_id in alive}
-        before = {share.data_file_id: share for share in old.shares if share.data_file_id in alive}
-        order = list(dict.fromkeys((*before, *new)))
+        change = Change.of(old, fresh, alive)
         await self.steps.report("gathering", _READ)
-        inputs = [
-            new[each].path if each in new else await self.gather(before[each]) for each in order
-        ]
-        folder = f"{old.generation + 1}-{self.name[:8]}" if order else None
-        expected = sum((new.get(each) or before[each]).subjects for each in order)
-        kept, built = await self._keep_and_build(list(new.values()), inputs, expected, folder)
+        grown = await self._grow(change) if await self._is_small(change) else None
+        shares, built = grown or await self._build_anew(change)
         await self.steps.report("switching", _BUILT)
         contents = Contents(
             generation=old.generation + 1,
-            folder=folder,
-            shares=tuple(kept.get(each) or before[each] for each in order),
+            folder=change.folder(self.name),
+            shares=tuple(shares[each] for each in change.order),
             capability=capability_of(built.capability),
             record_count=built.count,
         )
@@ -226,6 +220,14 @@ class Run:
             raise Conflict(_GONE)
         self.reached(Point.SWITCHED)
         return built.count
+
+    async def tell(self, report: IngestReport) -> None:
+        """Keep the report of what was read, with all refusals, in place of one of this job."""
+        folder = self._sources.reports_folder(self.source_id) / self.steps.job_id
+        await in_thread(write_report, self.report, report)
+        await in_thread(self._sources.files.place.clear, folder)
+        await in_thread(settle, self.report, folder)
+        self.reached(Point.REPORTED)
 
     async def end(self) -> None:
         """Let go of the source and remove what does not answer any more."""
@@ -258,42 +260,118 @@ class Run:
             work.cancel()
             await asyncio.gather(work, return_exceptions=True)
 
-    async def _keep_and_build(
-        self, fresh: list[Fresh], inputs: list[Path], expected: int, folder: str | None
-    ) -> tuple[dict[DataFileId, Share], Built]:
-        """Keep fresh subjects and build segments at the same time: both only read the files."""
-        shares: dict[DataFileId, Share] = {}
-        built = Built(count=0, capability=(), attributes={})
-        parts: dict[str, float] = dict.fromkeys(
-            ("build", *(each.data_file_id for each in fresh)), 0.0
+    async def _is_small(self, change: Change) -> bool:
+        """Say whether the old generation is here, fit to grow, and mostly stays."""
+        folder = change.old.folder
+        if folder is None or not change.is_small:
+            return False
+        segments = self._sources.segments_folder(self.source_id)
+        return await in_thread(_can_grow, segments / folder)
+
+    async def _grow(self, change: Change) -> tuple[dict[DataFileId, Share], Built] | None:
+        """Let the old generation grow by what is touched; nothing where the marks are missing."""
+        parts: list[bytes] = []
+        for share in change.gone:
+            async for _, marks in self._store.marks(share.share):
+                if marks is None:
+                    return None
+                parts.append(marks)
+        shares = dict(change.staying)
+        fresh = list(change.fresh.values())
+        await self.watched(
+            "building", (_GATHERED, _GROWING), partial(self._keep_all, fresh, shares)
         )
+        for each in change.fresh:
+            async for _, marks in self._store.marks(shares[each].share):
+                parts.append(marks or b"")
+        touched = gathered(parts)
+        file = self.work / "touched.marks"
+        with room():
+            await in_thread(file.write_bytes, touched.tobytes())
+        inputs: list[Path] = []
+        for each in change.order:
+            if each in change.fresh:
+                inputs.append(change.fresh[each].path)
+                continue
+            only = [
+                number
+                async for number, marks in self._store.marks(shares[each].share)
+                if marks is None or among(unpacked(marks), touched).any()
+            ]
+            if only:
+                inputs.append(await self.gather(shares[each], sorted(only)))
+        task = msgspec.structs.replace(
+            self._building(change, inputs, len(touched)),
+            old=str(self._sources.segments_folder(self.source_id) / str(change.old.folder)),
+            touched=str(file),
+        )
+        built = await self.watched("building", (_GROWING, _BUILT), partial(self._build, task))
+        return shares, built
 
-        async def keep(tell: Callable[[str, float], None]) -> None:
-            for each in fresh:
-                name = each.data_file_id
-                shares[name] = await self.keep(each, partial(tell, name))
+    async def _build_anew(self, change: Change) -> tuple[dict[DataFileId, Share], Built]:
+        """Keep fresh subjects and build segments at the same time: both only read the files."""
+        shares = dict(change.staying)
+        if not change.order:
+            return shares, Built(count=0, capability=(), attributes={})
+        inputs = [
+            change.fresh[each].path
+            if each in change.fresh
+            else await self.gather(change.staying[each])
+            for each in change.order
+        ]
+        task = self._building(change, inputs, change.expected)
+        fresh = list(change.fresh.values())
 
-        async def build(tell: Callable[[str, float], None]) -> None:
-            nonlocal built
-            if folder is None:
-                return
-            task = Building(
-                inputs=tuple(str(path) for path in inputs),
-                spill=str(self.work / "joined.sqlite"),
-                folder=str(self._sources.segments_folder(self.source_id) / folder),
-                expected=expected,
-            )
-            built = await self._start(build_generation, task, partial(tell, "build"))
-            self.reached(Point.BUILT)
+        async def both(told: Progress) -> Built:
+            kept = done = 0.0
 
-        async def both(told: Progress) -> None:
-            def tell(part: str, share: float) -> None:
-                parts[part] = share
-                told(sum(parts.values()) / len(parts))
+            def tell_kept(share: float) -> None:
+                nonlocal kept
+                kept = share
+                told(min(kept, done))
+
+            def tell_done(share: float) -> None:
+                nonlocal done
+                done = share
+                told(min(kept, done) if fresh else done)
 
             async with _first_fault(), asyncio.TaskGroup() as group:
-                group.create_task(keep(tell))
-                group.create_task(build(tell))
+                group.create_task(self._keep_all(fresh, shares, tell_kept))
+                building = group.create_task(self._build(task, tell_done))
+            return building.result()
 
-        await self.watched("building", (_GATHERED, _BUILT), both)
-        return shares, built
+        return shares, await self.watched("building", (_GATHERED, _BUILT), both)
+
+    async def _keep_all(
+        self, fresh: list[Fresh], shares: dict[DataFileId, Share], told: Progress
+    ) -> None:
+        for number, each in enumerate(fresh):
+
+            def tell(share: float, before: int = number) -> None:
+                told((before + share) / len(fresh))
+
+            shares[each.data_file_id] = await self.keep(each, tell)
+
+    async def _build(self, task: Building, told: Progress) -> Built:
+        built = await self._start(build_generation, task, told)
+        self.reached(Point.BUILT)
+        return built
+
+    def _building(self, change: Change, inputs: list[Path], expected: int) -> Building:
+        segments = self._sources.segments_folder(self.source_id)
+        return Building(
+            inputs=tuple(str(path) for path in inputs),
+            spill=str(self.work / "joined.sqlite"),
+            folder=str(segments / str(change.folder(self.name))),
+            expected=expected,
+        )
+
+
+def _can_grow(folder: Path) -> bool:
+    try:
+        generation = Generation.open(folder)
+    except Unavailable:
+        return False
+    fit = not worn(generation)
+    generation.close()
+    return fit

@@ -173,8 +173,8 @@ class Sources:
             await self.store.remove_share(share)
         for file in await self.store.files_of(source_id):
             await self.remove_file(file)
-        for folder in (self.segments_folder(source_id), self.work_folder(source_id)):
-            await in_thread(self.files.place.clear, folder)
+        for kind in (self.segments_folder, self.work_folder, self.reports_folder):
+            await in_thread(self.files.place.clear, kind(source_id))
         await self.store.remove(source_id)
 
     # What answers
@@ -320,6 +320,10 @@ class Sources:
     def work_folder(self, source_id: SourceId) -> Path:
         """Return where attempts at a source's jobs keep their temporary files."""
         return self.files.place.folder("work", source_id)
+
+    def reports_folder(self, source_id: SourceId) -> Path:
+        """Return where the reports of a source's jobs stand."""
+        return self.files.place.folder("reports", source_id)
 
     async def _depths(self, asker: Principal) -> dict[SourceId, Depth]:
         own = await self._networks.own()

@@ -4,16 +4,18 @@ A source is one document, so that one `update_one` switches everything that answ
 (`generation`, `folder`, `shares`, `capability`, `recordCount`, `mappings`). `runner` names the
 attempt that may switch; a switch by any other changes nothing. Maps whose keys come from data
 are kept as compressed JSON, since keys of documents may not hold everything. Subjects stand in
-batches (`<share>/<n>`); a share is announced in `shares` before its first batch is written, so
-that clean-up finds what a crash left.
+batches (`<share>/<n>`), each with the marks of their ids; a share is announced in `shares` before
+its first batch is written, so that clean-up finds what a crash left.
 """
 
 import zlib
+from collections.abc import AsyncIterator
 from typing import Any
 
 from cvf_app.backends.mongo import Collection, Document, Index, Mongo
 from cvf_app.errors import Conflict
 from cvf_app.ids import SourceId
+from cvf_app.sources.batches import Batch
 from cvf_app.sources.model import (
     Contents,
     DataFileId,
@@ -198,12 +200,18 @@ class SourceStore:
             {"_id": share}, {"_id": share, "sourceId": source_id}, upsert=True
         )
 
-    async def put_batch(self, share: str, number: int, data: bytes) -> None:
+    async def put_batch(self, share: str, number: int, batch: Batch) -> None:
         """Keep a batch of subjects; keeping it twice is the same."""
         name = f"{share}/{number}"
-        await self._all[BATCHES].replace(
-            {"_id": name}, {"_id": name, "share": share, "data": data}, upsert=True
-        )
+        document = {"_id": name, "share": share, "marks": batch.marks, "data": batch.data}
+        await self._all[BATCHES].replace({"_id": name}, document, upsert=True)
+
+    async def marks(self, share: str) -> AsyncIterator[tuple[int, bytes | None]]:
+        """Yield the number of each batch of a share with the marks of its subjects, if kept."""
+        fields = {"marks": 1}
+        async for found in self._all[BATCHES].stream({"share": share}, fields=fields):
+            marks = found.get("marks")
+            yield int(found["_id"].rpartition("/")[2]), None if marks is None else bytes(marks)
 
     async def batch(self, share: str, number: int) -> bytes:
         """Return a batch of subjects.

@@ -11,6 +11,7 @@ from cvf_app.engine.append import append
 from cvf_app.engine.build import build
 from cvf_app.engine.cache import BitmapCache
 from cvf_app.engine.evaluate import evaluate
+from cvf_app.engine.marks import gathered, packed
 from cvf_app.engine.plan import EAV, GENDER, HPO, Comparison, NumberIs, OneOf, Plan, TermGroups
 from cvf_app.engine.segments import Generation
 from cvf_app.errors import Unavailable
@@ -144,12 +145,16 @@ class TestGeneration:
         assert evaluate(generation, few).count == 15
 
 
+def _marks(*ids: str):
+    return gathered([packed(one.encode() for one in ids)])
+
+
 class TestAppend:
     def test_removed_and_replaced_subjects_are_nowhere(self, tmp_path: Path):
         old = [_subject("1", hpo=("0000001",)), _subject("2", hpo=("0000001",), eav={"a": "x"})]
         build([*old, _subject("3")], tmp_path / "1")
         total = append(
-            tmp_path / "1", tmp_path / "2", [_subject("1", ordo=("5",))], [SubjectId("2")]
+            tmp_path / "1", tmp_path / "2", [_subject("1", ordo=("5",))], _marks("1", "2")
         )
         generation = Generation.open(tmp_path / "2")
         assert total == generation.count == 2
@@ -159,8 +164,8 @@ class TestAppend:
 
     def test_the_old_generation_stays_as_it_was(self, tmp_path: Path):
         build([_subject("1")], tmp_path / "1")
-        append(tmp_path / "1", tmp_path / "2", [], [SubjectId("1")])
-        append(tmp_path / "2", tmp_path / "3", [_subject("1"), _subject("2")])
+        append(tmp_path / "1", tmp_path / "2", [], _marks("1"))
+        append(tmp_path / "2", tmp_path / "3", [_subject("1"), _subject("2")], _marks("1", "2"))
         assert Generation.open(tmp_path / "1").count == 1
         assert Generation.open(tmp_path / "2").count == 0
         assert evaluate(Generation.open(tmp_path / "3"), Plan()).ids() == ("1", "2")
