@@ -1,158 +1,34 @@
 """Data in, end to end: real database, queue and child processes, the services of the app."""
 
 import asyncio
+import csv
 import hashlib
 import io
 import json
+import os
 import time
 import zipfile
+from random import Random
 
 import pytest
 
 from cvf_app.backends.mongo import Mongo
-from cvf_app.backends.queue import Queue
-from cvf_app.clock import now
+from cvf_app.engine.build import build
+from cvf_app.engine.evaluate import evaluate
+from cvf_app.engine.segments import Generation
 from cvf_app.errors import Conflict, Forbidden, Invalid, NotFound, Unavailable
-from cvf_app.files.place import Place
-from cvf_app.files.service import Files
-from cvf_app.files.store import FileStore
 from cvf_app.groups.model import Depth, NewDiscoveryGroup
-from cvf_app.groups.service import Groups
-from cvf_app.groups.store import GroupStore
 from cvf_app.ids import new_id
 from cvf_app.jobs.model import JobState
-from cvf_app.jobs.service import Jobs
-from cvf_app.jobs.store import JobStore
-from cvf_app.jobs.worker import Worker
-from cvf_app.networks.service import Networks
-from cvf_app.networks.store import NetworkStore
 from cvf_app.pipelines.model import Directive, FilePipeline, RemapPipeline
-from cvf_app.pipelines.service import Pipelines
-from cvf_app.pipelines.store import PipelineStore
-from cvf_app.principal import Principal, Role
-from cvf_app.sources.ingestion import Ingestion
-from cvf_app.sources.jobs import handlers
-from cvf_app.sources.model import EavIndex, IngestRequest, NewSource, SourceChange
-from cvf_app.sources.requests import Requests
-from cvf_app.sources.service import Sources
-from cvf_app.sources.store import SourceStore
-from tests.support import services
+from cvf_app.records.compile import compile_query
+from cvf_app.sources.batches import add
+from cvf_app.sources.building import joined
+from cvf_app.sources.model import EavIndex, SourceChange
+from cvf_app.wire import encode
+from tests.support import cases, services
+from tests.support.house import ADMIN, PERSON, House, documents, packed, packet
 from tests.support.shared import NO_SHARED, SHARED
-
-ADMIN = Principal(user_id="ada", username="ada", role=Role.DATA_ADMIN)
-PERSON = Principal(user_id="ann", username="ann", role=Role.USER)
-
-
-class House:
-    """The services of one instance on a database and a folder of its own."""
-
-    def __init__(self, mongo, redis_url, folder):
-        self.mongo, self.folder = mongo, folder
-        self.networks = Networks(NetworkStore(mongo))
-        self.store = SourceStore(mongo)
-        self.group_store = GroupStore(mongo)
-        self.groups = Groups(self.group_store, self.networks, self._users, self.store.known)
-        self.queue = Queue(redis_url, f"test-{new_id()}")
-        self.job_store = JobStore(mongo.collection("jobs"))
-        self.jobs = Jobs(self.job_store, self.queue, now)
-        self.file_store = FileStore(mongo.collection("upload_tokens"), mongo.collection("files"))
-        formats = ("csv", "tsv", "json", "zip")
-        self.files = Files(self.file_store, Place(folder), now, formats)
-        self.pipeline_store = PipelineStore(mongo)
-        self.pipelines = Pipelines(self.pipeline_store)
-        self.sources = Sources(self.store, self.files, self.jobs, self.groups, self.networks)
-        self.ingestion = Ingestion(self.sources, self.pipelines)
-        self.requests = Requests(self.sources, self.pipelines, self.jobs, self.ingestion)
-        self.worker = Worker(self.jobs, self.queue, handlers(self.ingestion))
-
-    async def prepare(self):
-        stores = (self.store, self.group_store, self.job_store, self.file_store)
-        for store in (*stores, self.pipeline_store):
-            await store.prepare()
-
-    async def source(self, name="one"):
-        made = await self.sources.create(NewSource(source_name=name, display_name=name), ADMIN)
-        return made.source_id
-
-    async def upload(self, source_id, name, content, *, chunk=3_000_000):
-        token = await self.files.issue_token(ADMIN.user_id, source_id)
-        grant = await self.files.check_token(token, ADMIN.user_id, source_id)
-        parts = [content[start : start + chunk] for start in range(0, len(content), chunk)]
-        numbers = list(range(1, len(parts) + 1))
-        for number in reversed(numbers):
-            kept = await self.send(grant, name, number, len(parts), parts[number - 1])
-        return await self.sources.attach(source_id, kept)
-
-    async def send(self, grant, name, number, total, content):
-        fields = {
-            "resumableChunkNumber": str(number),
-            "resumableTotalChunks": str(total),
-            "resumableIdentifier": f"upload-{name}",
-            "resumableFilename": name,
-        }
-        body = b"".join(
-            f'--x\r\nContent-Disposition: form-data; name="{key}"\r\n\r\n{value}\r\n'.encode()
-            for key, value in fields.items()
-        )
-        body += b'--x\r\nContent-Disposition: form-data; name="file"; filename="blob"\r\n\r\n'
-        body += content + b"\r\n--x--\r\n"
-
-        async def pieces():
-            for start in range(0, len(body), 50_000):
-                yield body[start : start + 50_000]
-
-        return await self.files.take_chunk(grant, "multipart/form-data; boundary=x", pieces(), {})
-
-    async def ingest(self, source_id, *files, pipeline=None):
-        asked = IngestRequest(pipeline_id=pipeline, data_file_ids=files)
-        return await self.requests.ingest(source_id, asked, ADMIN.user_id)
-
-    async def remap(self, source_id, *files, pipeline):
-        asked = IngestRequest(pipeline_id=pipeline, data_file_ids=files)
-        return await self.requests.remap(source_id, asked, ADMIN.user_id)
-
-    async def ended(self, job):
-        async with asyncio.timeout(90):
-            async for seen in self.jobs.watch(job.job_id):
-                job = seen
-        return job
-
-    async def complete(self, job):
-        job = await self.ended(job)
-        assert job.state is JobState.COMPLETE, job.status[-1].error
-        return job.result
-
-    async def count(self, source_id):
-        generation = await self.sources.open_generation(source_id)
-        return 0 if generation is None else generation.count
-
-    def left(self, source_id):
-        """Return what stands on the disk beside files and what answers."""
-        segments = self.folder / "segments" / source_id
-        work = self.folder / "work" / source_id
-        found = [*segments.glob("*"), *work.glob("*")]
-        return sorted(path.name for path in found if not (path / "retired").exists())
-
-    async def _users(self, ids):
-        return frozenset(ids) & {"ann", "ada"}
-
-
-def packet(number):
-    feature = {"type": {"id": f"HP:000{1000 + number % 50}", "label": "x"}}
-    return {
-        "id": f"p{number}",
-        "subject": {"id": "s", "sex": "FEMALE" if number % 2 else "MALE"},
-        "phenotypicFeatures": [feature],
-        "metaData": {"phenopacketSchemaVersion": "2.0"},
-    }
-
-
-def packed(*numbers):
-    out = io.BytesIO()
-    with zipfile.ZipFile(out, "w", zipfile.ZIP_DEFLATED) as archive:
-        for number in numbers:
-            archive.writestr(f"cohort/{number}.json", json.dumps(packet(number)))
-    return out.getvalue()
 
 
 @pytest.fixture(scope="module")
@@ -333,6 +209,138 @@ class TestTables:
         await house.sources.rename(source_id, EavIndex(attributes={"colour": "Colour"}))
         await house.complete(await house.requests.reindex(source_id, ADMIN.user_id))
         assert (await house.sources.eav_index(source_id)).attributes["colour"] == "Colour"
+
+
+def coloured(numbers, sex, term):
+    """Return packets of which subjects in several files differ, so that the order of files tells."""
+    out = io.BytesIO()
+    with zipfile.ZipFile(out, "w") as archive:
+        for number in numbers:
+            whole = packet(number)
+            whole["subject"]["sex"] = sex
+            whole["phenotypicFeatures"].append({"type": {"id": term, "label": "x"}})
+            archive.writestr(f"{number}.json", json.dumps(whole))
+    return out.getvalue()
+
+
+class TestGrowth:
+    async def test_small_changes_grow_one_generation_that_answers_as_a_whole_build(
+        self, house, tmp_path
+    ):
+        source_id, random = await house.source(), Random(5)
+        base = await house.upload(
+            source_id, "base.zip", coloured(range(1400), "MALE", "HP:0000001")
+        )
+        await house.complete(await house.ingest(source_id, base))
+        files, table, remaps = [], await self._table(house, source_id), await self._remaps(house)
+        segments = []
+        for step in range(9):
+            match "arbdarrdb"[step]:
+                case "a":
+                    some = random.sample(range(1500), 40)
+                    content = coloured(some, "FEMALE", f"HP:000000{step + 2}")
+                    files.append(await house.upload(source_id, f"{step}.zip", content))
+                    job = await house.ingest(source_id, files[-1])
+                case "b":
+                    job = await house.ingest(source_id, files[0])
+                case "r":
+                    remap = remaps[step % 2]
+                    job = await house.remap(source_id, table, pipeline=remap)
+                case "d":
+                    job = await house.requests.delete_file(files.pop(), ADMIN.user_id)
+                    files = files or [base]
+            await house.complete(job)
+            generation = await house.sources.open_generation(source_id)
+            segments.append(len(generation.segments))
+            inputs = await self._shares(house, source_id, tmp_path)
+            expected = {one.subject_id: encode(one) for one in joined(inputs, tmp_path / "spill")}
+            assert documents(generation) == expected
+            build(joined(inputs, tmp_path / "spill"), tmp_path / "whole")
+            for _ in range(20):
+                plan = compile_query(cases.query(random))
+                found = evaluate(generation, plan).ids()
+                assert sorted(found) == sorted(
+                    evaluate(Generation.open(tmp_path / "whole"), plan).ids()
+                )
+        # Nearly every step left the large segment as it was.
+        assert sum(number > 1 for number in segments) >= 6
+        await house.complete(await house.requests.reindex(source_id, ADMIN.user_id))
+        generation = await house.sources.open_generation(source_id)
+        assert (len(generation.segments), documents(generation)) == (1, expected)
+
+    async def _table(self, house, source_id):
+        content = b"id,one,two\n" + b"".join(
+            b"p%d,HP:0002000,HP:0003000\n" % n for n in range(0, 600, 7)
+        )
+        table = await house.upload(source_id, "t.csv", content)
+        _, reading = await house.pipelines.create(
+            FilePipeline(pipeline_name="f", attribute="id", internal_delimiter=",")
+        )
+        job = await house.ingest(source_id, table, pipeline=reading.pipeline_id)
+        await house.complete(job)
+        return table
+
+    async def _remaps(self, house):
+        made = [
+            RemapPipeline(
+                pipeline_name=name, directives=(Directive(destination="hpo", origin=name),)
+            )
+            for name in ("one", "two")
+        ]
+        return [(await house.pipelines.create(each))[1].pipeline_id for each in made]
+
+    async def _shares(self, house, source_id, folder):
+        _, contents = await house.store.state(source_id)
+        paths = []
+        for number, share in enumerate(contents.shares):
+            paths.append(folder / f"{number}.subjects")
+            with paths[-1].open("wb") as out:
+                for batch in range(share.batches):
+                    add(await house.store.batch(share.share, batch), out)
+        return paths
+
+
+class TestReports:
+    async def test_every_refused_row_is_there_until_the_source_goes(self, house):
+        source_id = await house.source()
+        lines = [b"s%d,red" % n if n % 3 else b"s%d,red,more" % n for n in range(900)]
+        file = await house.upload(source_id, "=t.csv", b"id,colour\n" + b"\n".join(lines))
+        _, reading = await house.pipelines.create(
+            FilePipeline(pipeline_name="f", attribute="id", internal_delimiter=",")
+        )
+        job = await house.ingest(source_id, file, pipeline=reading.pipeline_id)
+        result = await house.complete(job)
+        assert result["report"] == f"/sources/{source_id}/reports/{job.job_id}"
+        report = await house.requests.reports.get(source_id, job.job_id)
+        assert (report.rows, report.refused, len(report.files[0].refusals)) == (900, 300, 100)
+        pieces = await house.requests.reports.refusals(source_id, job.job_id)
+        rows = list(csv.reader(b"".join(pieces).decode().splitlines()))
+        assert rows[0] == ["file", "line", "reason"]
+        assert [row[1] for row in rows[1:]] == [str(n + 2) for n in range(0, 900, 3)]
+        assert {row[0] for row in rows[1:]} == {"'=t.csv"}
+        other = await house.source("two")
+        for source, asked in ((other, job.job_id), (source_id, new_id())):
+            with pytest.raises(NotFound) as hidden:
+                await house.requests.reports.get(source, asked)
+            assert hidden.value.sentence == "There is no such report."
+        await house.requests.clean_up()
+        assert await house.requests.reports.get(source_id, job.job_id) == report
+        await house.sources.delete(source_id)
+        assert not list((house.folder / "reports").rglob("*.json*"))
+
+    async def test_a_report_goes_when_it_is_old_or_its_job_is_gone(self, house):
+        source_id = await house.source()
+        file = await house.upload(source_id, "a.zip", packed(*range(5)))
+        old = await house.ingest(source_id, file)
+        await house.complete(old)
+        gone = await house.ingest(source_id, file)
+        await house.complete(gone)
+        folder = house.sources.reports_folder(source_id)
+        past = time.time() - 31 * 86_400
+        os.utime(folder / old.job_id, (past, past))
+        await house.mongo.collection("jobs").delete_one({"_id": gone.job_id})
+        await house.requests.clean_up()
+        assert list(folder.iterdir()) == []
 
 
 class TestCatalogue:
