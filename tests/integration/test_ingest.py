@@ -212,7 +212,7 @@ class TestTables:
 
 
 def coloured(numbers, sex, term):
-    """Return packets of which subjects in several files differ, so that the order of files tells."""
+    """Return packets that differ between files, so that the order of files tells."""
     out = io.BytesIO()
     with zipfile.ZipFile(out, "w") as archive:
         for number in numbers:
