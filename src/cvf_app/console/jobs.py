@@ -62,6 +62,8 @@ def show(context: typer.Context, job: JobArgument, json: AsJson = False) -> None
     ]
     out.print()
     table(steps, columns, for_program=False, none="")
+    if "report" in (found.get("result") or {}):
+        out.print(f"What came of each file: cvf sources report {job}", markup=False)
 
 
 @jobs.command("cancel")

@@ -118,12 +118,25 @@ class Server:
         Raises:
             Failure: the server refused; the sentence is its own.
         """
+        return self._answer(method, path, body, headers).json()
+
+    def fetch(self, path: str) -> bytes:
+        """Read a thing that is not JSON.
+
+        Raises:
+            Failure: the server refused; the sentence is its own.
+        """
+        return self._answer("GET", path, None, {"Accept": "*/*"}).body
+
+    def _answer(
+        self, method: str, path: str, body: bytes | None, headers: Mapping[str, str] | None
+    ) -> Answer:
         answer = self._once(method, path, body, headers, anew=False)
         if answer.status == http.client.UNAUTHORIZED and self._token is not None:
             answer = self._once(method, path, body, headers, anew=True)
         if answer.status >= http.client.BAD_REQUEST:
             raise refusal(answer)
-        return answer.json()
+        return answer
 
     def _once(
         self,

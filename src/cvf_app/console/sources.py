@@ -89,6 +89,35 @@ def show(context: typer.Context, source: SourceArgument, json: AsJson = False) -
     _files_table(files)
 
 
+@sources.command("report")
+def report(
+    context: typer.Context,
+    job: Annotated[str, typer.Argument(help="Id of an ingest or a remap.")],
+    refusals: Annotated[
+        Path | None, typer.Option(help="Write every refused row to this file, as CSV.")
+    ] = None,
+    json: AsJson = False,
+) -> None:
+    """Show what came of the files of a job."""
+    asked = server(context)
+    source = asked.get(f"/jobs/{job}").get("args", {}).get("sourceId")
+    if source is None:
+        raise NoSuchThing(f"The job {job} is none of a source.", advice="See: cvf jobs list")
+    found = asked.get(f"/sources/{source}/reports/{job}")
+    if refusals is not None:
+        refusals.write_bytes(asked.fetch(f"/sources/{source}/reports/{job}/refusals"))
+    columns = {
+        "filename": "File",
+        "rows": "Rows",
+        "subjects": "Subjects",
+        "refused": "Refused",
+        "unmatched": "Without a match",
+    }
+    table(found["files"] if not json else [found], columns, for_program=json, none="No files.")
+    if found["refused"] and refusals is None and not json:
+        out.print(f"All refused rows: cvf sources report {job} --refusals FILE", markup=False)
+
+
 @sources.command("delete")
 def delete(
     context: typer.Context,
