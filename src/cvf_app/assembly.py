@@ -65,6 +65,7 @@ class Backends:
     """Every connection that leaves this process."""
 
     mongo: Mongo
+    heavy: Mongo
     redis: Redis
     queue: Queue
     http: Http
@@ -96,6 +97,9 @@ async def open_backends(config: Config) -> AsyncIterator[Backends]:
     async with AsyncExitStack() as stack:
         mongo = Mongo.open(_mongo_uri(config), config.mongo_db.database, MOST_CONNECTIONS)
         stack.callback(mongo.close)
+        # Heavy work has a few connections of its own, so that quick requests never wait for one.
+        heavy = Mongo.open(_mongo_uri(config), config.mongo_db.database, config.mongo_db.max_jobs)
+        stack.callback(heavy.close)
         url = _redis_url(config)
         redis = Redis.open(url)
         stack.push_async_callback(redis.close)
@@ -105,7 +109,7 @@ async def open_backends(config: Config) -> AsyncIterator[Backends]:
         stack.push_async_callback(http.close)
         keys = FileKeyStore.open(Path(config.secrets.path))
         stack.push_async_callback(keys.close)
-        yield Backends(mongo=mongo, redis=redis, queue=queue, http=http, keys=keys)
+        yield Backends(mongo=mongo, heavy=heavy, redis=redis, queue=queue, http=http, keys=keys)
 
 
 @dataclass(frozen=True)
@@ -145,7 +149,7 @@ class Parts:
         user_store = UserStore(mongo.collection("users"))
         users = Users(user_store, identity, accounts, keys, clock.now)
         networks = Networks(NetworkStore(mongo))
-        source_store = SourceStore(mongo)
+        source_store = SourceStore(mongo, backends.heavy, config.mongo_db.max_jobs)
         group_store = GroupStore(mongo)
         groups = Groups(group_store, networks, user_store.known, source_store.known)
         job_store = JobStore(mongo.collection("jobs"))

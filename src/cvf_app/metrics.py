@@ -1,6 +1,6 @@
 """Every counter and gauge, in one list; this module alone imports prometheus_client."""
 
-from prometheus_client import CollectorRegistry, Counter, Histogram, generate_latest
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
 
 REGISTRY = CollectorRegistry()
 
@@ -15,6 +15,11 @@ request_seconds = Histogram(
 )
 queries = Counter(
     "cv3_queries", "Record queries by how they ended.", ("outcome",), registry=REGISTRY
+)
+heavy_connections = Gauge(
+    "cv3_heavy_connections",
+    "Connections to the database in use by heavy work; at most MongoDB.MaxJobs.",
+    registry=REGISTRY,
 )
 
 

@@ -20,11 +20,13 @@ from cvf_app.errors import Conflict, Forbidden, Invalid, NotFound, Unavailable
 from cvf_app.groups.model import Depth, NewDiscoveryGroup
 from cvf_app.ids import new_id
 from cvf_app.jobs.model import JobState
+from cvf_app.metrics import REGISTRY
 from cvf_app.pipelines.model import Directive, FilePipeline, RemapPipeline
 from cvf_app.records.compile import compile_query
-from cvf_app.sources.batches import add
+from cvf_app.sources.batches import Batch, add
 from cvf_app.sources.building import joined
 from cvf_app.sources.model import EavIndex, SourceChange
+from cvf_app.sources.store import SourceStore
 from cvf_app.wire import encode
 from tests.support import cases, services
 from tests.support.house import ADMIN, PERSON, House, documents, packed, packet
@@ -42,8 +44,10 @@ def addresses():
 
 @pytest.fixture
 async def house(addresses, tmp_path):
-    mongo = Mongo.open(addresses[0], f"ingest{new_id()[:8]}", 8)
+    name = f"ingest{new_id()[:8]}"
+    mongo = Mongo.open(addresses[0], name, 8)
     made = House(mongo, addresses[1], tmp_path)
+    made.database = name
     await made.prepare()
     working = asyncio.ensure_future(made.worker.run())
     yield made
@@ -298,6 +302,26 @@ class TestGrowth:
                 for batch in range(share.batches):
                     add(await house.store.batch(share.share, batch), out)
         return paths
+
+
+class TestHeavyWork:
+    async def test_batches_have_few_connections_of_their_own(self, house, addresses):
+        heavy = Mongo.open(addresses[0], house.database, 2)
+        store = SourceStore(house.mongo, heavy, 2)
+        batch = Batch(1, b"12345678", b"x" * 100_000)
+        most = 0
+
+        async def put(number):
+            nonlocal most
+            await store.put_batch("share", number, batch)
+            most = max(most, REGISTRY.get_sample_value("cv3_heavy_connections"))
+
+        await asyncio.gather(*(put(number) for number in range(30)))
+        assert 1 <= most <= 2
+        assert REGISTRY.get_sample_value("cv3_heavy_connections") == 0
+        assert sorted([number async for number, _ in store.marks("share")]) == list(range(30))
+        await store.remove_share("share")
+        heavy.close()
 
 
 class TestReports:

@@ -8,13 +8,16 @@ batches (`<share>/<n>`), each with the marks of their ids; a share is announced 
 its first batch is written, so that clean-up finds what a crash left.
 """
 
+import asyncio
 import zlib
 from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from typing import Any
 
 from cvf_app.backends.mongo import Collection, Document, Index, Mongo
 from cvf_app.errors import Conflict
 from cvf_app.ids import SourceId
+from cvf_app.metrics import heavy_connections
 from cvf_app.sources.batches import Batch
 from cvf_app.sources.model import (
     Contents,
@@ -43,9 +46,14 @@ _LIVE = {"deleted": False}
 class SourceStore:
     """The collections of sources, data files, shares and batches of subjects."""
 
-    def __init__(self, mongo: Mongo) -> None:
-        """Keep them in this database."""
+    def __init__(self, mongo: Mongo, heavy: Mongo | None = None, most: int = 4) -> None:
+        """Keep them in this database; work with batches has at most so many connections of `heavy`.
+
+        Quick requests have connections of their own and never wait for batches.
+        """
         self._all = {name: mongo.collection(name) for name in INDICES}
+        self._all[BATCHES] = (heavy or mongo).collection(BATCHES)
+        self._gate = asyncio.Semaphore(most)
 
     async def prepare(self) -> None:
         """Make the indices; when the database is new."""
@@ -204,14 +212,16 @@ class SourceStore:
         """Keep a batch of subjects; keeping it twice is the same."""
         name = f"{share}/{number}"
         document = {"_id": name, "share": share, "marks": batch.marks, "data": batch.data}
-        await self._all[BATCHES].replace({"_id": name}, document, upsert=True)
+        async with self._heavy() as batches:
+            await batches.replace({"_id": name}, document, upsert=True)
 
     async def marks(self, share: str) -> AsyncIterator[tuple[int, bytes | None]]:
         """Yield the number of each batch of a share with the marks of its subjects, if kept."""
         fields = {"marks": 1}
-        async for found in self._all[BATCHES].stream({"share": share}, fields=fields):
-            marks = found.get("marks")
-            yield int(found["_id"].rpartition("/")[2]), None if marks is None else bytes(marks)
+        async with self._heavy() as batches:
+            async for found in batches.stream({"share": share}, fields=fields):
+                marks = found.get("marks")
+                yield int(found["_id"].rpartition("/")[2]), None if marks is None else bytes(marks)
 
     async def batch(self, share: str, number: int) -> bytes:
         """Return a batch of subjects.
@@ -219,7 +229,8 @@ class SourceStore:
         Raises:
             Conflict: it is gone, as when the source was deleted meanwhile.
         """
-        found = await self._all[BATCHES].find_one({"_id": f"{share}/{number}"})
+        async with self._heavy() as batches:
+            found = await batches.find_one({"_id": f"{share}/{number}"})
         if found is None:
             raise Conflict("The subjects of this source were removed meanwhile.")
         return bytes(found["data"])
@@ -232,8 +243,16 @@ class SourceStore:
 
     async def remove_share(self, share: str) -> None:
         """Remove a share: its batches first, then its name, so that a crash leaves the name."""
-        await self._all[BATCHES].delete_many({"share": share})
+        async with self._heavy() as batches:
+            await batches.delete_many({"share": share})
         await self._all[SHARES].delete_one({"_id": share})
+
+    @asynccontextmanager
+    async def _heavy(self) -> AsyncIterator[Collection]:
+        """Give the batches once a connection for heavy work is free."""
+        async with self._gate:
+            with heavy_connections.track_inprogress():
+                yield self._all[BATCHES]
 
 
 def plain_contents(contents: Contents) -> Document:
