@@ -46,7 +46,16 @@ MOST_SECONDS = 350.0
 SAMPLE_SECONDS = 0.2
 PATIENCE_SECONDS = 30.0
 DYING_SECONDS = 2.0
-LEFTOVERS = ("*.subjects", "*.stored", "*.spool", "*.part", "joined.sqlite", ".*-*", "run-*")
+LEFTOVERS = (
+    "*.subjects",
+    "*.stored",
+    "*.spool",
+    "*.part",
+    "*.marks",
+    "joined.sqlite",
+    ".*-*",
+    "run-*",
+)
 
 
 class Breach(Exception):

@@ -62,9 +62,14 @@ class Change:
     @property
     def is_small(self) -> bool:
         """Whether it touches few of the subjects; no change at all asks for everything anew."""
+        touched: dict[DataFileId, int] = {}
         changed: tuple[Share | Fresh, ...] = (*self.gone, *self.fresh.values())
-        touched = sum(each.subjects for each in changed)
-        return bool(changed and self.staying) and touched < SMALL * self.old.record_count
+        for each in changed:
+            # A file that is read again mostly holds the same subjects.
+            touched[each.data_file_id] = max(touched.get(each.data_file_id, 0), each.subjects)
+        return bool(touched and self.staying) and (
+            sum(touched.values()) < SMALL * self.old.record_count
+        )
 
     def folder(self, name: str) -> str | None:
         """Return the name of the next generation's folder, made by the attempt of this name."""
