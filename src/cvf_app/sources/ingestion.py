@@ -17,6 +17,7 @@ from typing import Any, TypeVar
 import msgspec
 
 from cvf_app.errors import Conflict, Invalid, NotFound
+from cvf_app.files.formats import TABLES
 from cvf_app.files.place import room
 from cvf_app.ids import SourceId, new_id
 from cvf_app.jobs.handler import Steps
@@ -37,7 +38,6 @@ Progress = Callable[[float], None]
 STAGES = ("reading", "keeping", "gathering", "building", "switching", "clearing")
 """The stages of a run, in order; a kill in any of them is tested."""
 MOST_REFUSALS = 100
-_TABLES = ("csv", "tsv")
 # An ingest reads a whole table to find its faults, and keeps no cell of it.
 _NOTHING = RemapPipeline(pipeline_name="none", directives=())
 _READ, _KEPT, _GATHERED, _BUILT = 0.45, 0.55, 0.62, 0.95
@@ -73,7 +73,7 @@ class Ingestion:
         reports: list[tuple[KeptFile, Report]] = []
         shares: list[tuple[Share, Path]] = []
         for number, file in enumerate(files):
-            table = file.file_format in _TABLES
+            table = file.file_format in TABLES
             used = pipeline if table else None
             mapping = _NOTHING if table else None
             report, target = await self._read(run, file, used, mapping, (number, len(files)))
@@ -192,7 +192,9 @@ class Ingestion:
         return report, target
 
     async def _record(self, file: KeptFile, pipeline: FilePipeline | None) -> None:
-        columns = await in_thread(columns_of, self._sources.content(file), pipeline)
+        columns = await in_thread(
+            columns_of, self._sources.content(file), file.file_format, pipeline
+        )
         fresh = await self._sources.get_file(file.data_file_id)
         await self._store.put_file(
             msgspec.structs.replace(fresh, file_pipeline=pipeline, columns=columns)
