@@ -48,7 +48,7 @@ def as_lines(header: Sequence[str], rows: Sequence[Sequence[Any]]) -> bytes:
     )
 
 
-def _text(cell: Any) -> str:  # noqa: ANN401 - a cell is anything
+def _text(cell: Any) -> str:
     if isinstance(cell, bool):
         return "true" if cell else "false"
     return "" if cell is None else str(cell)

@@ -71,6 +71,7 @@ _BOM = b"\xef\xbb\xbf"
 _WIDE = (b"\xff\xfe", b"\xfe\xff")
 _MAX_NAME = 255
 _JSON_START = re.compile(rb'[\[{]\s*(?:["\[{\]}]|\Z)')
+_LIST = re.compile(rb"\[\s*\{")
 _JSON_TOKEN = re.compile(rb'("(?:[^"\\]|\\.)*")(\s*:\s*(?:\{|\[\s*\{)?)?|[{}\[\]]', re.DOTALL)
 # Members that no flat row has. `subject` and the others are columns too, unless they hold objects.
 _PACKET = {b'"metaData"', b'"meta_data"', b'"phenotypicFeatures"', b'"phenotypic_features"'}
@@ -288,10 +289,10 @@ def _table(head: bytes, name: str) -> FileFormat:
 def _of_json(text: bytes, read: _Name) -> FileFormat:
     """Tell phenopackets from rows by the members of the first object.
 
-    One object alone is no table (a list, lines, or an ending that says lines are), so it is left
-    to the reader of phenopackets, which says what is missing.
+    One object alone is no table (a list, lines, or an ending that says lines are), and no list of
+    something else is; they are left to the reader of phenopackets, which says what is missing.
     """
-    listed = text.startswith(b"[")
+    listed = _LIST.match(text) is not None
     depth, place, closed = 0, 1 if listed else 0, False
     for token in _JSON_TOKEN.finditer(text, place):
         sign = token[0]

@@ -61,7 +61,10 @@ class TestRows:
             book.active[place] = value
         table, _ = opened(saved(book))
         assert table.header == ("id", "a")
-        assert [(row.line, row.cells) for row in table.rows()] == [(4, ["P1", ""]), (6, ["P2", "2"])]
+        assert [(row.line, row.cells) for row in table.rows()] == [
+            (4, ["P1", ""]),
+            (6, ["P2", "2"]),
+        ]
         assert table.read_rows == 2
         assert table.column("a") == 1
 

@@ -142,9 +142,7 @@ class TestSubjects:
             Variant(gene="PTEN", mutation=Mutation.INDEL, af=0.2, ac=1),
             Variant(gene="BRCA2", mutation=None, ac=1),
         )
-        assert found["P3"].variant == (
-            Variant(gene="PTEN", mutation=Mutation.INDEL, af=0.2, ac=1),
-        )
+        assert found["P3"].variant == (Variant(gene="PTEN", mutation=Mutation.INDEL, af=0.2, ac=1),)
         assert found["P4"].variant == ()
         counts = [found[name].eav["variantCount"] for name in ("P1", "P2", "P3", "P4")]
         # The first one carries an allele in no gene too; `*` is none.

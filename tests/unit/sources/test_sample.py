@@ -71,7 +71,7 @@ class TestSample:
         assert sample(kept(tmp_path, zipped(20)), "x.zip", "zip", None)[9] == {"id": "P9"}
 
     @pytest.mark.parametrize("packed", [False, True])
-    def test_a_vcf_shows_sites(self, tmp_path: Path, packed: bool) -> None:  # noqa: FBT001
+    def test_a_vcf_shows_sites(self, tmp_path: Path, packed: bool) -> None:
         content = (DATA / "vcf" / "annotated.vcf").read_bytes()
         path = kept(tmp_path, gzip.compress(content) if packed else content)
         first, *more = sample(path, "x.vcf", "vcf", None)
@@ -81,7 +81,9 @@ class TestSample:
     def test_of_many_samples_the_first_are_shown(self, tmp_path: Path) -> None:
         names = "\t".join(f"S{number}" for number in range(30))
         calls = "\t".join(["0/1"] * 30)
-        head = f"##fileformat=VCFv4.2\n#CHROM\tPOS\tID\tREF\tALT\tQUAL\tFILTER\tINFO\tFORMAT\t{names}"
+        head = (
+            f"##fileformat=VCFv4.2\n#CHROM\tPOS\tID\tREF\tALT\tQUAL\tFILTER\tINFO\tFORMAT\t{names}"
+        )
         path = kept(tmp_path, f"{head}\n1\t1\t.\tA\tG\t.\t.\t.\tGT\t{calls}\n".encode())
         (site,) = sample(path, "x.vcf", "vcf", None)
         assert site["S9"] == "0/1"
