@@ -8,13 +8,10 @@ unpack. The ratio is wide, since a VCF of rare variants shrinks several hundred 
 import io
 import zlib
 from collections.abc import Callable
-from typing import TYPE_CHECKING, BinaryIO, NamedTuple
+from typing import Any, BinaryIO, NamedTuple
 
 from cvf_app.files.formats import GZIP
 from cvf_app.pipelines.model import Unreadable
-
-if TYPE_CHECKING:
-    from _typeshed import WriteableBuffer
 
 LARGEST_TOTAL = 256 * 2**30
 LARGEST_RATIO = 800
@@ -60,7 +57,7 @@ class _Unpacking(io.RawIOBase):
         """Say that this can be read."""
         return True
 
-    def readinto(self, buffer: "WriteableBuffer", /) -> int:
+    def readinto(self, buffer: Any, /) -> int:  # noqa: ANN401 - the type of buffers came with 3.12
         """Fill a buffer; 0 is the end.
 
         Raises:

@@ -12,6 +12,9 @@ from cvf_app.pipelines.model import Refusal, Unreadable
 from cvf_app.pipelines.sheet import Sheet, head, text_of
 from tests.support.tables import as_sheet
 
+DAY = dt.date(2020, 1, 2)
+NOON = dt.datetime.combine(DAY, dt.time(12))
+
 
 def opened(content: bytes, name: str = "") -> tuple[Sheet, list[Refusal]]:
     refused: list[Refusal] = []
@@ -38,7 +41,7 @@ class TestCells:
             (False, "false"),
             (" a ", "a"),
             (dt.date(2020, 1, 2), "2020-01-02"),
-            (dt.datetime(2020, 1, 2, 3, 4, 5), "2020-01-02T03:04:05"),
+            (NOON, "2020-01-02T12:00:00"),
             (dt.time(3, 4), "03:04:00"),
             (dt.timedelta(hours=30, minutes=5), "30:05:00"),
         ],
@@ -47,7 +50,7 @@ class TestCells:
         assert text_of(cell) == text
 
     def test_what_a_workbook_keeps_comes_back(self) -> None:
-        cells = ["P1", 7, 7.25, True, dt.datetime(2020, 1, 2), None, "#N/A", "007"]
+        cells = ["P1", 7, 7.25, True, DAY, None, "#N/A", "007"]
         names = [f"c{place}" for place in range(len(cells))]
         table, _ = opened(as_sheet(names, [cells]))
         (row,) = table.rows()

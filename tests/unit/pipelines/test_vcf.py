@@ -6,6 +6,7 @@ import sys
 from collections import Counter
 from pathlib import Path
 
+import pysam
 import pytest
 
 from cvf_app.ids import SourceId
@@ -59,6 +60,17 @@ def taken(path: Path, folder: Path, kind: str = "vcf") -> dict[str, Subject]:
     found = [decode(line, Subject) for line in (folder / "out").read_bytes().splitlines()]
     assert report.subjects == len(found) == len({each.subject_id for each in found})
     return {each.subject_id: each for each in found}
+
+
+def to_bcf(source: Path, path: Path) -> None:
+    """Write a VCF again as BCF."""
+    pysam.set_verbosity(0)
+    with (
+        pysam.VariantFile(str(source)) as given,
+        pysam.VariantFile(str(path), "wb", header=given.header) as out,
+    ):
+        for each in given:
+            out.write(each)
 
 
 class TestCalls:
@@ -167,12 +179,8 @@ class TestSubjects:
         assert list(people(lines(record("0/1"), samples=("A",)))) == ["A"]
 
     def test_bcf_gives_the_same_subjects(self, tmp_path: Path) -> None:
-        pysam = pytest.importorskip("pysam")
         path = tmp_path / "small.bcf"
-        with pysam.VariantFile(str(ANNOTATED)) as given:
-            with pysam.VariantFile(str(path), "wb", header=given.header) as out:
-                for each in given:
-                    out.write(each)
+        to_bcf(ANNOTATED, path)
         with path.open("rb") as file:
             assert next(lines_of_bcf(file)).startswith(b"##fileformat=VCFv4")
         binary = taken(path, tmp_path, "bcf")
@@ -180,7 +188,6 @@ class TestSubjects:
         assert binary == taken(ANNOTATED, tmp_path)
 
     def test_a_damaged_bcf_is_unreadable(self, tmp_path: Path) -> None:
-        pytest.importorskip("pysam")
         path = tmp_path / "x.bcf"
         path.write_bytes(b"BCF\2\2" + bytes(100))
         with pytest.raises(Unreadable, match="BCF"):
@@ -267,16 +274,12 @@ class TestSharedFiles:
 
     def test_bcf_of_the_same_gives_the_same(self, tmp_path: Path) -> None:
         assert SHARED is not None
-        pysam = pytest.importorskip("pysam")
         source, path = tmp_path / "x.vcf", tmp_path / "x.bcf"
         packed = SHARED / "data" / "vcf" / "1kg_chr2_629_samples.vcf.gz"
         content = gzip.decompress(packed.read_bytes())
         # BCF needs the contig declared.
         source.write_bytes(content.replace(b"#CHROM", b"##contig=<ID=2>\n#CHROM", 1))
-        with pysam.VariantFile(str(source)) as given:
-            with pysam.VariantFile(str(path), "wb", header=given.header) as out:
-                for each in given:
-                    out.write(each)
+        to_bcf(source, path)
         assert taken(path, tmp_path, "bcf") == taken(source, tmp_path)
 
 
