@@ -7,7 +7,7 @@ twice: first for its header, as any row may have members of its own. Memory hold
 """
 
 from collections.abc import Callable, Iterator
-from typing import Any, BinaryIO, NamedTuple
+from typing import Any, BinaryIO
 
 import msgspec
 
@@ -21,14 +21,6 @@ from cvf_app.pipelines.sheet import text_of
 _Refuse = Callable[[Refusal], None]
 _Advance = Callable[[int], None]
 _OBJECT = msgspec.json.Decoder(dict[str, Any])
-
-
-class _Item(NamedTuple):
-    """An object of the file: its number, the words for its place, and its cells by column."""
-
-    number: int
-    place: str
-    cells: dict[str, list[str]]
 
 
 class JsonRows:
@@ -45,14 +37,18 @@ class JsonRows:
         self._advance = advance
         self.read_rows = 0
         widths: dict[str, int] = {}
-        for item in _items(file, _pass_over, _ignore):
-            for name, cells in item.cells.items():
-                widths[name] = max(widths.get(name, 1), len(cells))
+        for _, members in _objects(file, _ignore):
+            if _deep(members) is None:
+                for name, value in members.items():
+                    if name not in widths:
+                        widths[name] = 1
+                    if type(value) is list and len(value) > widths[name]:
+                        widths[name] = len(value)
             if len(widths) > MOST_COLUMNS:
                 break
         if not widths:
             raise Unreadable("No object of this file is a flat row: there are no columns.")
-        names = tuple(name for name, width in widths.items() for _ in range(width))
+        names = tuple(name.strip() for name, width in widths.items() for _ in range(width))
         self.header = checked_header(names, "")
         self._widths = widths
 
@@ -70,61 +66,48 @@ class JsonRows:
         Raises:
             Unreadable: the JSON is broken; the sentence names the place.
         """
-        for item in _items(self._file, self._refused, self._advance):
+        columns = tuple(self._widths.items())
+        for where, members in _objects(self._file, self._advance):
+            number = int(where.rpartition(" ")[2] or 1)
+            deep = _deep(members)
+            if deep is not None:
+                lead = f"{where}: " if where.startswith("item") else ""
+                reason = f"{lead}`{deep}` holds an object or a list in a list, and no cell can"
+                self.read_rows += 1
+                self._refuse(Refusal(line=number, reason=reason))
+                continue
             row: list[str] = []
-            for name, width in self._widths.items():
-                cells = item.cells.get(name, [])
-                row += cells
-                row += [""] * (width - len(cells))
+            for name, width in columns:
+                value = members.get(name)
+                if type(value) is list:
+                    row += [text_of(each) for each in value]
+                    row += [""] * (width - len(value))
+                else:
+                    row.append(text_of(value))
+                    row += [""] * (width - 1)
             if any(row):
                 self.read_rows += 1
-                yield Row(item.number, row)
-
-    def _refused(self, refusal: Refusal) -> None:
-        self.read_rows += 1
-        self._refuse(refusal)
+                yield Row(number, row)
 
 
-def _items(file: BinaryIO, refuse: _Refuse, advance: _Advance) -> Iterator[_Item]:
+def _objects(file: BinaryIO, advance: _Advance) -> Iterator[tuple[str, dict[str, Any]]]:
     stream, told = opened(file, advance)
     for where, data in objects(stream, told):
         try:
-            members = _OBJECT.decode(data)
+            yield where, _OBJECT.decode(data)
         except (msgspec.DecodeError, UnicodeDecodeError) as fault:
             place = f" ({where})" if where else ""
             raise Unreadable(f"The JSON is broken{place}: {fault}.") from fault
-        number = int(where.rpartition(" ")[2] or 1)
-        cells: dict[str, list[str]] = {}
-        for name, value in members.items():
-            found = _cells(value)
-            if found is None:
-                lead = f"{where}: " if where.startswith("item") else ""
-                reason = f"{lead}`{name}` holds an object or a list in a list, and no cell can"
-                refuse(Refusal(line=number, reason=reason))
-                break
-            cells.setdefault(name.strip(), []).extend(found)
-        else:
-            yield _Item(number, where, cells)
 
 
-def _cells(value: object) -> list[str] | None:
-    """Return the cells that a member is, or nothing when it holds what no cell can."""
-    if isinstance(value, str):
-        return [value.strip()]
-    cells: list[str] = []
-    for each in value if isinstance(value, list) else [value]:
-        if isinstance(each, dict | list):
-            return None
-        cells.append(_text(each))
-    return cells
-
-
-def _text(value: Any) -> str:  # noqa: ANN401 - any scalar of JSON
-    return "" if value is None else text_of(value)
-
-
-def _pass_over(_: Refusal) -> None:
-    """Pass over what the second reading will refuse."""
+def _deep(members: dict[str, Any]) -> str | None:
+    """Return the name of a member that no cell can hold."""
+    for name, value in members.items():
+        if type(value) is dict or (
+            type(value) is list and any(type(each) in {dict, list} for each in value)
+        ):
+            return name
+    return None
 
 
 def _ignore(_: int) -> None:

@@ -11,7 +11,7 @@ import io
 import re
 import zipfile
 from collections.abc import Callable, Iterator
-from typing import IO, BinaryIO
+from typing import IO, Any, BinaryIO
 
 from python_calamine import CalamineError, CalamineSheet, CalamineWorkbook, WorksheetNotFound
 
@@ -40,7 +40,7 @@ _ROW_END = re.compile(rb"</(\w+:)?row>")
 _STRING_END = re.compile(rb"</(?:\w+:)?si>|<(?:\w+:)?si ?/>")
 _STRINGS_START = re.compile(rb"<(\w+:)?sst[ >]")
 _STRING_USED = re.compile(rb't="s"[^>]*>\s*<(?:\w+:)?v>([0-9]{1,9})<')
-Cell = int | float | str | bool | dt.time | dt.date | dt.datetime | dt.timedelta
+Cell = int | float | str | bool | dt.time | dt.date | dt.datetime | dt.timedelta | None
 
 
 class Sheet:
@@ -104,20 +104,33 @@ class Sheet:
 
 def text_of(cell: Cell) -> str:
     """Return the text that a CSV would have for a typed cell."""
-    match cell:
-        case str():
-            return cell.strip()
-        case bool():
-            return "true" if cell else "false"
-        case float() if cell.is_integer() and abs(cell) <= _EXACT:
-            return str(int(cell))
-        case int() | float():
-            return str(cell)
-        case dt.timedelta():
-            minutes, seconds = divmod(round(cell.total_seconds()), 60)
-            return f"{minutes // 60:02}:{minutes % 60:02}:{seconds:02}"
-        case _:
-            return cell.isoformat()
+    return _TEXTS[type(cell)](cell)
+
+
+def _number(cell: float) -> str:
+    return str(int(cell)) if cell.is_integer() and abs(cell) <= _EXACT else str(cell)
+
+
+def _truth(cell: bool) -> str:  # noqa: FBT001 - a cell, no switch
+    return "true" if cell else "false"
+
+
+def _length(cell: dt.timedelta) -> str:
+    minutes, seconds = divmod(round(cell.total_seconds()), 60)
+    return f"{minutes // 60:02}:{minutes % 60:02}:{seconds:02}"
+
+
+_TEXTS: dict[type, Callable[[Any], str]] = {
+    str: str.strip,
+    int: str,
+    float: _number,
+    bool: _truth,
+    dt.date: dt.date.isoformat,
+    dt.datetime: dt.datetime.isoformat,
+    dt.time: dt.time.isoformat,
+    dt.timedelta: _length,
+    type(None): lambda _: "",
+}
 
 
 def head(file: BinaryIO, rows: int) -> BinaryIO:
@@ -164,7 +177,7 @@ def _sheet(file: BinaryIO, name: str) -> CalamineSheet:
 
 def _filled(sheet: CalamineSheet) -> Iterator[Row]:
     for line, cells in enumerate(sheet.iter_rows(), 1):
-        texts = [cell.strip() if type(cell) is str else text_of(cell) for cell in cells]
+        texts = [_TEXTS[type(cell)](cell) for cell in cells]
         if any(texts):
             yield Row(line, texts)
 
@@ -198,14 +211,14 @@ def _judge_extent(content: IO[bytes]) -> None:
         found = _ROW.search(text, max(start - 8, 0))
         last = max(last, int(found[1]) if found else 0)
         rest = text[text.rfind(b"<") :]
-        width = max(map(_number, columns), default=0)
+        width = max(map(_column_number, columns), default=0)
         if width * last > MOST_CELLS:
             raise Unreadable(
                 f"A sheet of this workbook has more than {MOST_CELLS} cells; save it as CSV."
             )
 
 
-def _number(letters: bytes) -> int:
+def _column_number(letters: bytes) -> int:
     number = 0
     for letter in letters:
         number = number * 26 + letter - 64
