@@ -8,6 +8,7 @@ intergenic) is not in it.
 """
 
 import re
+from functools import lru_cache
 from typing import NamedTuple
 from urllib.parse import unquote
 
@@ -179,17 +180,20 @@ def _by_entries(
             continue
         if mine is not None and entry[order.allele or 0] not in mine:
             continue
-        gene = unquote(entry[order.gene].strip())
-        terms = [term for term in entry[order.term].split("&") if term not in _OUTSIDE]
-        if not gene or not terms:
+        gene, worst = entry[order.gene].strip(), _inside(entry[order.term])
+        if not gene or worst is None:
             continue
-        # SnpEff joins the names of two genes that something lies between.
-        found[gene] = min(found.get(gene, (len(_RANK) + 1, None)), _worst(terms), key=_severity)
-    return tuple(Hit(gene, mutation) for gene, (_, mutation) in found.items())
+        known = found.get(gene)
+        if known is None or worst[0] < known[0]:
+            found[gene] = worst
+    return tuple(Hit(unquote(gene), mutation) for gene, (_, mutation) in found.items())
 
 
-def _severity(ranked: tuple[int, Mutation | None]) -> int:
-    return ranked[0]
+@lru_cache(maxsize=4096)
+def _inside(terms: str) -> tuple[int, Mutation | None] | None:
+    """Return the most severe of several terms, or nothing when all say it is beside the gene."""
+    inside = [term for term in terms.split("&") if term not in _OUTSIDE]
+    return _worst(inside) if inside else None
 
 
 def _worst(terms: list[str]) -> tuple[int, Mutation | None]:

@@ -16,10 +16,11 @@ from cvf_app.pipelines.model import Refusal, Unreadable
 from cvf_app.pipelines.objects import objects
 from cvf_app.pipelines.read import MOST_COLUMNS, Row
 from cvf_app.pipelines.rows import checked_header, column_of
-from cvf_app.pipelines.sheet import text_of
+from cvf_app.pipelines.sheet import TEXTS
 
 _Refuse = Callable[[Refusal], None]
 _Advance = Callable[[int], None]
+_NESTED = {dict, list}
 _OBJECT = msgspec.json.Decoder(dict[str, Any])
 
 
@@ -38,7 +39,10 @@ class JsonRows:
         self.read_rows = 0
         widths: dict[str, int] = {}
         for _, members in _objects(file, _ignore):
-            if _deep(members) is None:
+            if _NESTED.isdisjoint(map(type, members.values())):
+                if not members.keys() <= widths.keys():
+                    widths.update({name: 1 for name in members if name not in widths})
+            elif _deep(members) is None:
                 for name, value in members.items():
                     if name not in widths:
                         widths[name] = 1
@@ -67,24 +71,21 @@ class JsonRows:
             Unreadable: the JSON is broken; the sentence names the place.
         """
         columns = tuple(self._widths.items())
+        single = all(width == 1 for _, width in columns)
         for where, members in _objects(self._file, self._advance):
             number = int(where.rpartition(" ")[2] or 1)
-            deep = _deep(members)
+            flat = _NESTED.isdisjoint(map(type, members.values()))
+            deep = None if flat else _deep(members)
             if deep is not None:
                 lead = f"{where}: " if where.startswith("item") else ""
                 reason = f"{lead}`{deep}` holds an object or a list in a list, and no cell can"
                 self.read_rows += 1
                 self._refuse(Refusal(line=number, reason=reason))
                 continue
-            row: list[str] = []
-            for name, width in columns:
-                value = members.get(name)
-                if type(value) is list:
-                    row += [text_of(each) for each in value]
-                    row += [""] * (width - len(value))
-                else:
-                    row.append(text_of(value))
-                    row += [""] * (width - 1)
+            if flat and single:
+                row = [TEXTS[type(value)](value) for value in map(members.get, self._widths)]
+            else:
+                row = _filled(members, columns)
             if any(row):
                 self.read_rows += 1
                 yield Row(number, row)
@@ -100,11 +101,21 @@ def _objects(file: BinaryIO, advance: _Advance) -> Iterator[tuple[str, dict[str,
             raise Unreadable(f"The JSON is broken{place}: {fault}.") from fault
 
 
+def _filled(members: dict[str, Any], columns: tuple[tuple[str, int], ...]) -> list[str]:
+    row: list[str] = []
+    for name, width in columns:
+        value = members.get(name)
+        values = value if type(value) is list else [value]
+        row += [TEXTS[type(each)](each) for each in values]
+        row += [""] * (width - len(values))
+    return row
+
+
 def _deep(members: dict[str, Any]) -> str | None:
     """Return the name of a member that no cell can hold."""
     for name, value in members.items():
         if type(value) is dict or (
-            type(value) is list and any(type(each) in {dict, list} for each in value)
+            type(value) is list and not _NESTED.isdisjoint(map(type, value))
         ):
             return name
     return None

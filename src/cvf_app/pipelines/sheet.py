@@ -21,7 +21,7 @@ from cvf_app.pipelines.read import Row
 from cvf_app.pipelines.rows import checked_header, column_of
 
 MOST_CELLS = 25_000_000
-LARGEST_TEXTS = 512 * 2**20
+LARGESTTEXTS = 512 * 2**20
 _PIECE = 2**20
 _LARGEST_HEAD = 16 * 2**20
 _EXACT = 2**53
@@ -104,7 +104,7 @@ class Sheet:
 
 def text_of(cell: Cell) -> str:
     """Return the text that a CSV would have for a typed cell."""
-    return _TEXTS[type(cell)](cell)
+    return TEXTS[type(cell)](cell)
 
 
 def _number(cell: float) -> str:
@@ -120,7 +120,7 @@ def _length(cell: dt.timedelta) -> str:
     return f"{minutes // 60:02}:{minutes % 60:02}:{seconds:02}"
 
 
-_TEXTS: dict[type, Callable[[Any], str]] = {
+TEXTS: dict[type, Callable[[Any], str]] = {
     str: str.strip,
     int: str,
     float: _number,
@@ -177,7 +177,7 @@ def _sheet(file: BinaryIO, name: str) -> CalamineSheet:
 
 def _filled(sheet: CalamineSheet) -> Iterator[Row]:
     for line, cells in enumerate(sheet.iter_rows(), 1):
-        texts = [_TEXTS[type(cell)](cell) for cell in cells]
+        texts = [TEXTS[type(cell)](cell) for cell in cells]
         if any(texts):
             yield Row(line, texts)
 
@@ -191,7 +191,7 @@ def _judge(file: BinaryIO, size: int) -> None:
         with zipfile.ZipFile(file) as archive:
             check_entries(archive.infolist(), size)
             for info in archive.infolist():
-                if info.filename == _STRINGS and info.file_size > LARGEST_TEXTS:
+                if info.filename == _STRINGS and info.file_size > LARGESTTEXTS:
                     raise Unreadable("The texts of this workbook are too large; save it as CSV.")
                 if _SHEETS.fullmatch(info.filename):
                     with archive.open(info) as content:
