@@ -118,11 +118,11 @@ def label(name: str) -> str:
     return clean
 
 
-def check_name(name: str, allowed: tuple[str, ...]) -> None:
-    """Refuse a name whose ending this instance does not take.
+def format_of(name: str, allowed: tuple[str, ...]) -> FileFormat:
+    """Return the format that a name announces; its content has the last word.
 
     Raises:
-        Invalid: it does not.
+        Invalid: this instance does not take such names.
     """
     taken = _taken(allowed)
     read = _read_name(name)
@@ -135,14 +135,16 @@ def check_name(name: str, allowed: tuple[str, ...]) -> None:
             f"{', '.join(sorted(taken))}.",
             path="$.resumableFilename",
         )
+    return read.kind or "csv"
 
 
-def check_head(head: bytes, name: str, allowed: tuple[str, ...]) -> FileFormat:
-    """Return what a file seems to be by its first bytes, before the rest has come.
+def check_head(head: bytes, kind: FileFormat, allowed: tuple[str, ...] = ALL_FORMATS) -> FileFormat:
+    """Return what a file that was announced as one kind seems to be by its first bytes.
 
     Raises:
         Invalid: no format that is taken here begins like this, or the name says otherwise.
     """
+    name = f"x.{_extension(kind)}"
     return _judged(_of_head(head, name), name, allowed, packed=head.startswith(GZIP))
 
 

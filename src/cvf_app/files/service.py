@@ -14,7 +14,7 @@ from uuid import UUID, uuid5
 from cvf_app.clock import Clock, epoch
 from cvf_app.errors import Conflict, Forbidden, Invalid, NotFound
 from cvf_app.files.form import LARGEST_CHUNK, Form, boundary, receive
-from cvf_app.files.formats import HEAD, check_head, check_name, label, recognise
+from cvf_app.files.formats import HEAD, check_head, format_of, label, recognise
 from cvf_app.files.model import ChunkLabel, FileId, StoredFile, UploadGrant, UploadState
 from cvf_app.files.place import Place
 from cvf_app.files.store import FileStore
@@ -148,7 +148,7 @@ class Files:
         self, grant: UploadGrant, chunk: ChunkLabel, form: Form, incoming: Path
     ) -> StoredFile | None:
         name = label(chunk.filename)
-        check_name(name, self._formats)
+        kind = format_of(name, self._formats)
         upload = self._upload(grant, chunk.identifier)
         done = await in_thread(upload.finished)
         if done is not None:
@@ -160,7 +160,7 @@ class Files:
             # The same name again, later or after the file was deleted: a new upload.
             await in_thread(upload.forget)
         if chunk.number == 1:
-            check_head(await in_thread(_head, incoming), name, self._formats)
+            check_head(await in_thread(_head, incoming), kind, self._formats)
         if not await in_thread(upload.add, incoming, chunk, form.sha256):
             return None
 
