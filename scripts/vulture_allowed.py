@@ -89,6 +89,10 @@ _.source_owner
 # sources/building.py: an option of sqlite3
 _.arraysize
 
+# pipelines/compressed.py: called by the standard library's reader
+_.readable
+_.readinto
+
 # sources/points.py: the stages of a run
 _.STAGES
 

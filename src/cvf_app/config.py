@@ -201,7 +201,18 @@ class Data(Section, frozen=True, kw_only=True):
     """Where files are kept, which formats are taken, and how large a streamed piece is (KiB)."""
 
     upload_path: str
-    valid_file_formats: tuple[str, ...] = ("csv", "tsv", "json", "zip")
+    valid_file_formats: tuple[str, ...] = (
+        "csv",
+        "tsv",
+        "txt",
+        "xlsx",
+        "json",
+        "jsonl",
+        "zip",
+        "vcf",
+        "bcf",
+        "gz",
+    )
     chunk_size: int = 1024
 
 

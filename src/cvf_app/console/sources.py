@@ -18,7 +18,7 @@ FileOption = Annotated[
     list[str] | None, typer.Option("--file", help="Id or name of a data file; may be repeated.")
 ]
 NoWait = Annotated[bool, typer.Option("--no-wait", help="Do not wait for the job.")]
-_TABLES = ("csv", "tsv", "xlsx")
+_TABLES = ("csv", "tsv", "xlsx", "json")
 
 
 def add_to(app: typer.Typer) -> None:
@@ -161,7 +161,7 @@ def ingest(
     context: typer.Context,
     source: SourceArgument,
     pipeline: Annotated[
-        str | None, typer.Option(help="File pipeline (id or name); none for phenopackets.")
+        str | None, typer.Option(help="File pipeline (id or name); none for phenopackets and VCF.")
     ] = None,
     remap_by: Annotated[
         str | None, typer.Option("--remap", help="Then remap by this pipeline (id or name).")

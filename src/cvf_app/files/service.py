@@ -14,7 +14,7 @@ from uuid import UUID, uuid5
 from cvf_app.clock import Clock, epoch
 from cvf_app.errors import Conflict, Forbidden, Invalid, NotFound
 from cvf_app.files.form import LARGEST_CHUNK, Form, boundary, receive
-from cvf_app.files.formats import HEAD, check_head, format_of, label
+from cvf_app.files.formats import HEAD, check_head, format_of, label, recognise
 from cvf_app.files.model import ChunkLabel, FileId, StoredFile, UploadGrant, UploadState
 from cvf_app.files.place import Place
 from cvf_app.files.store import FileStore
@@ -160,12 +160,12 @@ class Files:
             # The same name again, later or after the file was deleted: a new upload.
             await in_thread(upload.forget)
         if chunk.number == 1:
-            check_head(await in_thread(_head, incoming), kind)
+            check_head(await in_thread(_head, incoming), kind, self._formats)
         if not await in_thread(upload.add, incoming, chunk, form.sha256):
             return None
 
         def check(whole: BinaryIO) -> None:
-            check_head(whole.read(HEAD), kind)
+            recognise(whole, name, self._formats)
 
         try:
             parts = list((await in_thread(upload.chunks)).values())

@@ -43,7 +43,7 @@ def entries(path: Path, advance: Callable[[int], None]) -> Iterator[Entry]:
         raise Unreadable(f"This zip archive cannot be read: {fault}.") from fault
     with archive:
         found = archive.infolist()
-        _check_all(found, path.stat().st_size)
+        check_entries(found, path.stat().st_size)
         wanted = [info for info in found if _is_wanted(info)]
         if not wanted:
             raise Unreadable("There is no .json file in this zip archive.")
@@ -71,7 +71,12 @@ def _is_wanted(info: zipfile.ZipInfo) -> bool:
     return not info.is_dir() and not hidden and path.suffix.lower() in _TAKEN
 
 
-def _check_all(found: list[zipfile.ZipInfo], size: int) -> None:
+def check_entries(found: list[zipfile.ZipInfo], size: int) -> None:
+    """Judge the entries of an archive of so many bytes, before any of them is read.
+
+    Raises:
+        Unreadable: it is a bomb, or an entry is not to be trusted.
+    """
     if len(found) > MOST_ENTRIES:
         raise Unreadable(f"The zip archive has more than {MOST_ENTRIES} entries.")
     total = 0

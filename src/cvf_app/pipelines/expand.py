@@ -13,14 +13,15 @@ from uuid import UUID, uuid5
 
 from cvf_app.ids import SourceId
 from cvf_app.pipelines.model import FilePipeline, Refusal, Unreadable
-from cvf_app.pipelines.read import Row, Table
+from cvf_app.pipelines.read import Row
+from cvf_app.pipelines.rows import Rows
 from cvf_app.subject import SubjectId
 from cvf_app.wire import encode
 
 MOST_EXPANDED = 1_000_000
 LONGEST_ID = 500
 _SPACE = UUID("0b5cf0e6-6cf1-4be4-a5a3-5f2a7a5b8f0e")
-_KNOWN = re.compile(r"(?i)(?<=.)\.(?:csv|tsv|tab|txt|vcf|json|jsonl|ndjson|gz|zip)$")
+_KNOWN = re.compile(r"(?i)(?<=.)\.(?:csv|tsv|tab|txt|vcf|json|jsonl|ndjson|xlsx|bcf|gz|bgz|zip)$")
 _COUNT = re.compile(r"[0-9]+")
 
 
@@ -76,7 +77,7 @@ def subject_of_name(filename: str) -> SubjectId:
 
 
 def stage(
-    table: Table, pipeline: FilePipeline, origin: Origin, refuse: Callable[[Refusal], None]
+    table: Rows, pipeline: FilePipeline, origin: Origin, refuse: Callable[[Refusal], None]
 ) -> Iterator[Staged]:
     """Yield the parts of subjects that the rows of a table hold, in the order of the rows.
 
@@ -102,7 +103,7 @@ def stage(
             yield from _expanded(table, pipeline, rows, origin)
 
 
-def _kept(table: Table, pipeline: FilePipeline) -> Iterator[Row]:
+def _kept(table: Rows, pipeline: FilePipeline) -> Iterator[Row]:
     wanted = pipeline.row_filter
     if wanted is None:
         return table.rows()
@@ -111,7 +112,7 @@ def _kept(table: Table, pipeline: FilePipeline) -> Iterator[Row]:
 
 
 def _by_column(
-    table: Table, pipeline: FilePipeline, rows: Iterator[Row], refuse: Callable[[Refusal], None]
+    table: Rows, pipeline: FilePipeline, rows: Iterator[Row], refuse: Callable[[Refusal], None]
 ) -> Iterator[Staged]:
     name = pipeline.attribute or ""
     place = table.column(name)
@@ -128,7 +129,7 @@ def _by_column(
 
 
 def _expanded(
-    table: Table, pipeline: FilePipeline, rows: Iterator[Row], origin: Origin
+    table: Rows, pipeline: FilePipeline, rows: Iterator[Row], origin: Origin
 ) -> Iterator[Staged]:
     counted = [(name, table.column(name)) for name in pipeline.columns]
     data = _data_columns(table, pipeline, pipeline.columns)
@@ -152,7 +153,7 @@ def _expanded(
 
 
 def _data_columns(
-    table: Table, pipeline: FilePipeline, without: tuple[str, ...]
+    table: Rows, pipeline: FilePipeline, without: tuple[str, ...]
 ) -> list[tuple[int, str]]:
     left_out = set(without)
     if pipeline.grouping == "customized":

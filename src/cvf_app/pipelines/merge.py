@@ -5,13 +5,14 @@ Pure. Equal values are kept once, in the order of first sight; of a field the fi
 
 import math
 import re
+from collections import Counter
 from collections.abc import Iterable, Sequence
 from typing import Any
 
 import msgspec
 
 from cvf_app.pipelines.model import Unreadable
-from cvf_app.subject import EavValue, GeneAlleles, Scalar, Subject
+from cvf_app.subject import EavValue, GeneAlleles, Scalar, Subject, Variant
 
 MOST_ATTRIBUTES = 10_000
 _FIELDS = (
@@ -22,7 +23,7 @@ _FIELDS = (
     "family_type",
     "affected",
 )
-_LISTS = ("hpo", "excluded_hpo", "ordo", "snomed", "ncit", "variant")
+_LISTS = ("hpo", "excluded_hpo", "ordo", "snomed", "ncit")
 _NUMBER = re.compile(r"-?(?:0|[1-9][0-9]{0,14})(?:\.[0-9]+)?(?:[eE][+-]?[0-9]{1,3})?")
 _INTEGER = re.compile(r"-?[0-9]+")
 _TRUTH = {"true": True, "false": False}
@@ -42,6 +43,7 @@ def merge(parts: Sequence[Subject]) -> Subject:
         whole[name] = _once(value for part in parts for value in getattr(part, name))
     observed = {term if isinstance(term, str) else next(iter(term)) for term in whole["hpo"]}
     whole["excluded_hpo"] = tuple(t for t in whole["excluded_hpo"] if t not in observed)
+    whole["variant"] = _most(part.variant for part in parts)
     whole["alleles"] = join_alleles(entry for part in parts for entry in part.alleles)
     values: dict[str, list[Scalar]] = {}
     for part in parts:
@@ -108,6 +110,16 @@ class Types:
             texts = value if isinstance(value, tuple) else (value,)
             eav[name] = one_or_all(_once(_as(kind, str(text)) for text in texts))
         return msgspec.structs.replace(subject, eav=eav) if eav else subject
+
+
+def _most(parts: Iterable[tuple[Variant, ...]]) -> tuple[Variant, ...]:
+    # Two equal variants of one part are two for the count of alleles; those that come again in
+    # another part are the same ones.
+    most: dict[Variant, int] = {}
+    for part in parts:
+        for variant, many in Counter(part).items():
+            most[variant] = max(most.get(variant, 0), many)
+    return tuple(variant for variant, many in most.items() for _ in range(many))
 
 
 def _once(values: Iterable[Any]) -> tuple[Any, ...]:

@@ -37,7 +37,8 @@ class FilePipeline(Wire, frozen=True, kw_only=True, tag_field="pipelineType", ta
 
     `attribute`: the id stands in this column. `prefix` and `batchSize`: every so many rows are
     one subject. `columns`, `expansionPolicy` and `newAttribute`: counts become subjects.
-    None of them: the file's name is the id. `internalDelimiter` is the file's separator.
+    None of them: the file's name is the id. `internalDelimiter` is the file's separator, and
+    `sheet` the name of a workbook's sheet (the first one without it).
     """
 
     pipeline_id: PipelineId | None = None
@@ -53,6 +54,7 @@ class FilePipeline(Wire, frozen=True, kw_only=True, tag_field="pipelineType", ta
     expansion_policy: Literal["individual", "customized"] | None = None
     new_attribute: str | None = None
     row_filter: RowFilter | None = None
+    sheet: str | None = None
     source_type: Any = None
 
 

@@ -13,17 +13,24 @@ from pathlib import Path, PurePosixPath
 from typing import BinaryIO
 
 from cvf_app.errors import Invalid, StorageFull
-from cvf_app.files.formats import HEAD, FileFormat, check_head
+from cvf_app.files.formats import TABLES, VARIANTS, FileFormat
 from cvf_app.ids import SourceId
 from cvf_app.pipelines.archive import DAMAGE, damaged, entries
+from cvf_app.pipelines.carriers import joined
 from cvf_app.pipelines.check import check
+from cvf_app.pipelines.content import (
+    check_content,
+    documents_of,
+    rows_of,
+    subjects_of,
+    variants_of,
+)
 from cvf_app.pipelines.demographics import settle
-from cvf_app.pipelines.expand import Origin, separator, stage
+from cvf_app.pipelines.expand import Origin, stage
 from cvf_app.pipelines.merge import Types, merge
 from cvf_app.pipelines.model import FilePipeline, Refusal, RemapPipeline, Unreadable
 from cvf_app.pipelines.objects import objects
 from cvf_app.pipelines.phenopacket import read_phenopacket
-from cvf_app.pipelines.read import Table
 from cvf_app.pipelines.remap import Remap
 from cvf_app.pipelines.spool import Spool
 from cvf_app.wire import Wire, encode
@@ -31,7 +38,6 @@ from cvf_app.wire import Wire, encode
 SHOWN_REFUSALS = 100
 SHOWN_EXAMPLES = 5
 _READ_SHARE = 0.7
-_TABLES = ("csv", "tsv")
 _ONE_PERCENT = 0.01
 
 
@@ -122,24 +128,20 @@ class _Intake:
     def read(self) -> None:
         """Read the file into the spool."""
         with Path(self._task.path).open("rb") as file:
-            head = file.read(HEAD)
-            file.seek(0)
             kind = self._task.file_format
-            if not head.strip():
-                raise Unreadable("The file is empty.")
-            _check_content(head, kind)
-            if kind in _TABLES:
+            check_content(file, self._task.filename, kind)
+            if kind in TABLES:
                 self._read_table(file)
+            elif kind in VARIANTS:
+                self._read_variants(file)
             elif kind == "phenopacket":
-                self._read_objects(self._task.filename, objects(file, self._advance))
-            elif kind == "zip":
+                self._read_objects(self._task.filename, documents_of(file, self._advance))
+            else:
                 for entry in entries(Path(self._task.path), self._advance):
                     try:
                         self._read_objects(entry.name, objects(entry.content, _ignore))
                     except DAMAGE as fault:
                         raise damaged(entry.name, fault) from fault
-            else:
-                raise Unreadable(f"Files of the kind {kind} are not read yet.")
         self._spool.complete()
 
     def write(self, part: Path) -> int:
@@ -173,7 +175,10 @@ class _Intake:
     def _whole(self, bodies: list[bytes]) -> bytes:
         if self._types is None and len(bodies) == 1:
             return bodies[0]
-        whole = merge([self._spool.decode(body) for body in bodies])
+        parts = [self._spool.decode(body) for body in bodies]
+        if self._task.file_format in VARIANTS:
+            return encode(joined(parts))
+        whole = merge(parts)
         return encode(whole if self._types is None else settle(self._types.typed(whole)))
 
     def _read_table(self, file: BinaryIO) -> None:
@@ -185,7 +190,7 @@ class _Intake:
         pipeline = check(task.file_pipeline)
         remap = Remap(check(task.remap_pipeline))
         types = self._types = Types()
-        table = Table(file, separator(pipeline), refuse=self._refuse, advance=self._advance)
+        table = rows_of(file, task.file_format, pipeline, self._refuse, self._advance)
         staged_rows = stage(table, pipeline, Origin(task.source_id, task.filename), self._refuse)
         for staged in staged_rows:
             subject, unmatched = remap.part(staged)
@@ -193,6 +198,12 @@ class _Intake:
             self._spool.add(subject.subject_id, encode(subject), unmatched)
         self._rows = table.read_rows
         self._names = remap.display_names
+
+    def _read_variants(self, file: BinaryIO) -> None:
+        vcf = variants_of(file, self._task.file_format, self._advance)
+        for part in subjects_of(vcf, self._task.filename):
+            self._spool.add(part.subject_id, encode(part), ())
+        self._rows = vcf.read_sites
 
     def _read_objects(self, name: str, found: Iterator[tuple[str, bytes]]) -> None:
         cohort = PurePosixPath(name).parent.name
@@ -226,13 +237,6 @@ class _Intake:
         if share - self._told >= _ONE_PERCENT:
             self._told = min(share, 1.0)
             self._progress(self._told)
-
-
-def _check_content(head: bytes, kind: FileFormat) -> None:
-    try:
-        check_head(head, kind)
-    except Invalid as fault:
-        raise Unreadable(fault.sentence) from fault
 
 
 def _ignore(_: int) -> None:

@@ -8,6 +8,7 @@ from typing import Any
 import msgspec
 
 from cvf_app.errors import Invalid
+from cvf_app.files.formats import TABLES
 from cvf_app.ids import SourceId
 from cvf_app.jobs.handler import Steps
 from cvf_app.loops import in_process, in_thread
@@ -24,7 +25,6 @@ from cvf_app.sources.service import Sources
 from cvf_app.wire import plain
 
 MOST_REFUSALS = 100
-_TABLES = ("csv", "tsv")
 # An ingest reads a whole table to find its faults, and keeps no cell of it.
 _NOTHING = RemapPipeline(pipeline_name="none", directives=())
 
@@ -57,7 +57,7 @@ class Ingestion:
         reports: list[tuple[KeptFile, Report]] = []
         fresh: list[Fresh] = []
         for number, file in enumerate(files):
-            table = file.file_format in _TABLES
+            table = file.file_format in TABLES
             used = pipeline if table else None
             mapping = _NOTHING if table else None
             report, subjects = await run.read(file, used, mapping, (number, len(files)))
@@ -115,7 +115,9 @@ class Ingestion:
         return pipeline
 
     async def _record(self, file: KeptFile, pipeline: FilePipeline | None) -> None:
-        columns = await in_thread(columns_of, self._sources.content(file), pipeline)
+        columns = await in_thread(
+            columns_of, self._sources.content(file), file.file_format, pipeline
+        )
         fresh = await self._sources.get_file(file.data_file_id)
         await self._store.put_file(
             msgspec.structs.replace(fresh, file_pipeline=pipeline, columns=columns)

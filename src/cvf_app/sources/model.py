@@ -95,14 +95,14 @@ class DataFile(Wire, frozen=True, kw_only=True):
 
 
 class IngestRequest(Wire, frozen=True, kw_only=True):
-    """Which files to take in, and by which pipeline (none is needed for phenopackets)."""
+    """Which files to take in, and by which pipeline (phenopackets and VCF need none)."""
 
     pipeline_id: PipelineId | None = msgspec.field(name="pipelineID", default=None)
     data_file_ids: tuple[DataFileId, ...] = msgspec.field(name="dataFileIDs")
 
 
 class Ingest(Job, frozen=True, kw_only=True, tag="ingest"):
-    """Read data files by a file pipeline; phenopackets become subjects at once."""
+    """Read data files by a file pipeline; phenopackets and VCF become subjects at once."""
 
     source_id: SourceId
     pipeline_id: PipelineId | None = None

@@ -3,6 +3,7 @@
 import msgspec
 
 from cvf_app.errors import Conflict, Invalid, NotFound
+from cvf_app.files.formats import TABLES
 from cvf_app.ids import SourceId, new_id
 from cvf_app.jobs.model import JobDocument, JobId
 from cvf_app.jobs.service import Jobs
@@ -15,8 +16,6 @@ from cvf_app.sources.reports import Reports
 from cvf_app.sources.service import SYSTEM, Sources, job_key
 
 _BUSY = "A job is at work on this source already; wait for its end or cancel it."
-_TABLES = ("csv", "tsv")
-_LATER = ("vcf", "xlsx")
 
 
 class Requests:
@@ -50,12 +49,8 @@ class Requests:
                     "An ingest needs a file pipeline; this is a remap pipeline.",
                     path="$.pipelineID",
                 )
-        for place, file in enumerate(files):
-            if file.file_format in _LATER:
-                raise Invalid(
-                    "Files of this kind cannot be taken in yet.", path=f"$.dataFileIDs[{place}]"
-                )
-            if file.file_format in _TABLES and asked.pipeline_id is None:
+        for file in files:
+            if file.file_format in TABLES and asked.pipeline_id is None:
                 raise Invalid(
                     "A table needs a file pipeline that says how to read it.", path="$.pipelineID"
                 )
@@ -87,7 +82,7 @@ class Requests:
             )
         for place, file in enumerate(files):
             path = f"$.dataFileIDs[{place}]"
-            if file.file_format not in _TABLES:
+            if file.file_format not in TABLES:
                 raise Invalid(
                     "Only tables are remapped; an ingest is enough for this file.", path=path
                 )

@@ -193,7 +193,9 @@ async def sample_data_file(data_file_id: DataFileId) -> Response:
     sources = use(Sources)
     file = await sources.get_file(data_file_id)
     return reply(
-        await in_thread(sample, sources.content(file), file.file_format, file.file_pipeline)
+        await in_thread(
+            sample, sources.content(file), file.filename, file.file_format, file.file_pipeline
+        )
     )
 
 

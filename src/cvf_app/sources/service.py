@@ -10,7 +10,7 @@ import structlog
 
 from cvf_app.engine.segments import Generation
 from cvf_app.errors import Conflict, Invalid, NotFound, Unavailable
-from cvf_app.files.formats import format_of
+from cvf_app.files.formats import recognise_at
 from cvf_app.files.model import FileId, StoredFile
 from cvf_app.files.service import Files
 from cvf_app.groups.model import Depth
@@ -45,7 +45,6 @@ _NAME_TRIES = 5
 _STOP_SECONDS = 10.0
 _NO_SOURCE = "There is no such source."
 _SEE_ALL = (Role.DATA_ADMIN, Role.DEVELOPER)
-_ANY_FORMAT = ("csv", "tsv", "tab", "vcf", "json", "zip", "xlsx")
 log = structlog.get_logger("cv3.sources")
 
 
@@ -249,7 +248,7 @@ class Sources:
             kept = KeptFile(
                 data_file_id=data_file_id,
                 filename=file.name,
-                file_format=format_of(file.name, _ANY_FORMAT),
+                file_format=await in_thread(recognise_at, self.files.path(file), file.name),
                 source_id=source_id,
                 size=file.size,
                 sha256=file.sha256,

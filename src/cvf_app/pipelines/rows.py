@@ -1,0 +1,64 @@
+"""What every kind of table is to those who read it: a header, and rows of texts below it.
+
+Pure. The kinds are `read.Table` (text), `sheet.Sheet` (spreadsheets) and `json_rows.JsonRows`.
+"""
+
+from collections.abc import Iterator
+from typing import Protocol
+
+from cvf_app.pipelines.model import Unreadable
+from cvf_app.pipelines.read import MOST_COLUMNS, Row
+
+
+class Rows(Protocol):
+    """A table that is read once, from its first row to its last.
+
+    A column name that stands there several times is one attribute with several values.
+    """
+
+    header: tuple[str, ...]
+    read_rows: int
+
+    def column(self, name: str) -> int:
+        """Return the place of the first column of this name.
+
+        Raises:
+            Unreadable: there is none.
+        """
+        ...
+
+    def rows(self) -> Iterator[Row]:
+        """Yield the rows below the header, each with as many cells as the header has.
+
+        Raises:
+            Unreadable: the content is broken; the sentence names the place.
+        """
+        ...
+
+
+def checked_header(names: tuple[str, ...], place: str) -> tuple[str, ...]:
+    """Return the names of columns.
+
+    Raises:
+        Unreadable: there are too many, or one is blank.
+    """
+    if len(names) > MOST_COLUMNS:
+        raise Unreadable(f"The header{place} has more than {MOST_COLUMNS} columns.")
+    if "" in names:
+        raise Unreadable(f"Column {names.index('') + 1} has no name in the header{place}.")
+    return names
+
+
+def column_of(header: tuple[str, ...], name: str) -> int:
+    """Return the place of the first column of this name.
+
+    Raises:
+        Unreadable: there is none.
+    """
+    if name not in header:
+        # The header is not quoted: in a file without one it is a person's row.
+        raise Unreadable(
+            f"There is no column {name!r} among the {len(header)} of the header; "
+            "the sample of the file shows them."
+        )
+    return header.index(name)
