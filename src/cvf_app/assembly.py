@@ -15,13 +15,14 @@ from typing import Protocol
 
 from quart import Quart
 
-from cvf_app import clock
+from cvf_app import clock, interfaces
 from cvf_app.backends import log
 from cvf_app.backends.http import Http
 from cvf_app.backends.keystore import FileKeyStore, KeyStore
 from cvf_app.backends.mongo import Mongo, mongo_uri
 from cvf_app.backends.queue import Queue
 from cvf_app.backends.redis import Redis, redis_url
+from cvf_app.backends.stream import Stream
 from cvf_app.config import Config, Mode
 from cvf_app.duties import Duty, blueprints
 from cvf_app.errors import Invalid
@@ -46,6 +47,9 @@ from cvf_app.sources.ingestion import Ingestion
 from cvf_app.sources.requests import Requests
 from cvf_app.sources.service import Sources
 from cvf_app.sources.store import SourceStore
+from cvf_app.updates.hub import Hub
+from cvf_app.updates.outbox import Outbox
+from cvf_app.updates.stopping import on_term
 from cvf_app.users.identity.oidc import Oidc
 from cvf_app.users.identity.scim import Scim
 from cvf_app.users.service import Users
@@ -58,6 +62,7 @@ MOST_CONNECTIONS = 64
 LARGEST_BODY = 80 * 2**20
 RECOVER_SECONDS = 2.0
 CLEAN_SECONDS = 3600.0
+TEND_SECONDS = 1.0
 
 
 @dataclass(frozen=True)
@@ -68,6 +73,7 @@ class Backends:
     heavy: Mongo
     redis: Redis
     queue: Queue
+    stream: Stream
     http: Http
     keys: KeyStore
 
@@ -105,11 +111,22 @@ async def open_backends(config: Config) -> AsyncIterator[Backends]:
         stack.push_async_callback(redis.close)
         queue = Queue(url)
         stack.push_async_callback(queue.close)
+        # Named after the database: two instances may share a Redis, and must not share updates.
+        stream = Stream.open(url, f"cv3-updates:{config.mongo_db.database}")
+        stack.push_async_callback(stream.close)
         http = Http.open(frozenset(filter(None, (_issuer(config), config.keycloak.backend_url))))
         stack.push_async_callback(http.close)
         keys = FileKeyStore.open(Path(config.secrets.path))
         stack.push_async_callback(keys.close)
-        yield Backends(mongo=mongo, heavy=heavy, redis=redis, queue=queue, http=http, keys=keys)
+        yield Backends(
+            mongo=mongo,
+            heavy=heavy,
+            redis=redis,
+            queue=queue,
+            stream=stream,
+            http=http,
+            keys=keys,
+        )
 
 
 @dataclass(frozen=True)
@@ -126,12 +143,17 @@ class Parts:
     requests: Requests
     records: Records
     worker: Worker
+    outbox: Outbox
+    hub: Hub
     stores: tuple[Prepared, ...]
 
     @classmethod
     def build(cls, config: Config, backends: Backends, *, answers_here: bool) -> "Parts":
         """Make each service from the ones made before it."""
         mongo, keys = backends.mongo, backends.keys
+        outbox = Outbox(backends.stream)
+        for database in (mongo, backends.heavy):
+            database.announce(interfaces.announcers(outbox))
         issuer, client = _issuer(config), _client(config)
         identity = Oidc(
             backends.http,
@@ -170,6 +192,9 @@ class Parts:
             source_jobs.handlers(ingestion),
             slots=config.mongo_db.max_jobs,
         )
+        watched = interfaces.Watched(users, groups, networks, jobs, pipelines, sources, records)
+        outbox.know(watched.interfaces)
+        hub = Hub(backends.stream, watched.interfaces, watched.admit, watched.standings)
         stores = (
             user_store,
             source_store,
@@ -190,6 +215,8 @@ class Parts:
             requests=requests,
             records=records,
             worker=worker,
+            outbox=outbox,
+            hub=hub,
             stores=stores,
         )
 
@@ -224,8 +251,11 @@ def create_app(
             parts = Parts.build(config, backends, answers_here=Duty.RECORD_COMPILER in duties)
             _provide(app, config, duties, backends, parts)
             _start(loops, duties, parts)
-            yield
+            with on_term(parts.hub.stop):
+                yield
+            parts.hub.stop()
             await loops.stop()
+            await parts.outbox.flush()
 
     return app
 
@@ -262,12 +292,16 @@ def _provide(
         started=time.monotonic(),
     )
     services = (parts.users, parts.networks, parts.groups, parts.jobs, parts.files)
-    more = (parts.pipelines, parts.sources, parts.requests, parts.records, vitals)
+    more = (parts.pipelines, parts.sources, parts.requests, parts.records, parts.hub, vitals)
     provide(app, {type(service): service for service in (*services, *more)})
     app.extensions["cv3_authenticate"] = parts.users.authenticate
 
 
 def _start(loops: Loops, duties: frozenset[Duty], parts: Parts) -> None:
+    loops.start("announcements", parts.outbox.drain)
+    if duties & {Duty.ADMIN, Duty.QUERY}:
+        loops.start("updates", parts.hub.read)
+        loops.every("open streams", TEND_SECONDS, parts.hub.tend)
     if Duty.DATABASE_MANAGER in duties:
         loops.start("jobs", parts.worker.run)
     if Duty.RECORD_COMPILER in duties:

@@ -92,6 +92,7 @@ class Cors(Section, frozen=True, kw_only=True):
         "Network-Id",
         "X-Upload-Token",
         "Prefer",
+        "Last-Event-ID",
     )
 
 

@@ -17,6 +17,7 @@ from cvf_app.pipelines import routes as pipelines
 from cvf_app.records import routes as records
 from cvf_app.sources import routes as sources
 from cvf_app.users import routes as users
+from cvf_app.web import updates
 
 
 class Duty(Enum):
@@ -41,11 +42,11 @@ class Brings:
 DUTIES: dict[Duty, Brings] = {
     Duty.ADMIN: Brings(
         "administration of users, groups, sources, pipelines and jobs",
-        (users.bp, groups.bp, networks.bp, sources.bp, pipelines.bp, jobs.bp),
+        (users.bp, groups.bp, networks.bp, sources.bp, pipelines.bp, jobs.bp, updates.bp),
     ),
     Duty.QUERY: Brings(
         "record queries, and the read side of sources and networks",
-        (users.bp, networks.bp, sources.bp, records.bp),
+        (users.bp, networks.bp, sources.bp, records.bp, updates.bp),
     ),
     Duty.EXPORTER: Brings("metrics for Prometheus"),
     Duty.DATABASE_MANAGER: Brings("jobs: ingest, remap, re-index"),

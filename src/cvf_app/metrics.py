@@ -21,6 +21,15 @@ heavy_connections = Gauge(
     "Connections to the database in use by heavy work; at most MongoDB.MaxJobs.",
     registry=REGISTRY,
 )
+updates_open = Gauge(
+    "cv3_updates_open", "Open streams of updates of this process.", registry=REGISTRY
+)
+updates_dropped = Counter(
+    "cv3_updates_dropped",
+    "Streams of updates that were ended from here, by reason.",
+    ("reason",),
+    registry=REGISTRY,
+)
 
 
 def exposition() -> bytes:

@@ -4,8 +4,8 @@ An administrator sends what the description allows, and a little that it does no
 that runs in a thread of its own. The examples are seeded, so a failure is the same tomorrow.
 
 Two kinds of operation are left out: event streams, which have no end to wait for (they are read
-in `test_records.py` and `test_jobs.py`), and the chunks of an upload, which need a token made for
-their own source (`test_ingest.py`).
+in `test_records.py`, `test_jobs.py` and `test_updates.py`), and the chunks of an upload, which need
+a token made for their own source (`test_ingest.py`).
 """
 
 import asyncio
@@ -34,7 +34,7 @@ CHECKS = [
     response_schema_conformance,
 ]
 described = schemathesis.openapi.from_dict(bundle(FOLDER / "openapi-all.json"))
-sendable = described.exclude(path_regex="/events$").exclude(path_regex="/upload$")
+sendable = described.exclude(path_regex="/events$|^/updates").exclude(path_regex="/upload$")
 
 
 class Served:

@@ -156,6 +156,23 @@ async def node(
     await keys.write_secret("identity/scim", {"client_id": "scim", "client_secret": "x"})
     await keys.close()
     await install(config, username="admin", subject="admin", email="admin@example.org")
+    try:
+        async with _served(config, duties, issuer, folder) as made:
+            yield made
+    finally:
+        await issuer.stop()
+
+
+@asynccontextmanager
+async def beside(first: Node, duties: str = "") -> AsyncIterator[Node]:
+    """Serve another app of the same instance, as a second process would."""
+    async with _served(first.config, duties, first.issuer, first.folder) as made:
+        made.people = first.people
+        yield made
+
+
+@asynccontextmanager
+async def _served(config: Config, duties: str, issuer: Issuer, folder: Path) -> AsyncIterator[Node]:
     port = free_port()
     server = ServerConfig()
     server.bind = [f"127.0.0.1:{port}"]
@@ -171,7 +188,6 @@ async def node(
     finally:
         stop.set()
         await serving
-        await issuer.stop()
 
 
 async def _ready(made: Node, serving: "asyncio.Task[None]") -> None:

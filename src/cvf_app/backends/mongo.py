@@ -7,13 +7,17 @@ mode answer alike (`tests/contract/test_mongo.py` runs every one of them on each
 no transactions, no change streams, no `find_one_and_update`. Compare-and-set is `update_one` with
 the expected state in the filter and a look at the number it returns. A store declares its
 `INDICES`, which are made when the database is new, while the collections are empty.
+
+A collection may have an `Announcer`: every write that took effect is told to it, by `_id`. Telling
+neither fails a write nor waits. So a write to such a collection names the `_id` in its filter, or
+asks for the ids to be looked up first.
 """
 
 import os
-from collections.abc import AsyncIterator, Iterable, Iterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any, Self
+from typing import Any, Protocol, Self
 from urllib.parse import quote
 
 from cvf_app.errors import Conflict, StorageFull, TooLarge, Unavailable
@@ -62,12 +66,35 @@ class Index:
     unique: bool = False
 
 
+class Announcer(Protocol):
+    """Hears of every write of one collection; no method fails, and only `leaving` may wait."""
+
+    def heeds(self, change: Mapping[str, Any]) -> bool:
+        """Say whether a change (`$set` and the like) is more than bookkeeping nobody sees."""
+        ...
+
+    def inserted(self, ids: Sequence[str]) -> None:
+        """Hear of new documents."""
+        ...
+
+    def updated(self, ids: Sequence[str]) -> None:
+        """Hear of changed documents."""
+        ...
+
+    async def leaving(self, ids: Sequence[str]) -> Callable[[Sequence[str]], None]:
+        """Hear which documents may go; what is returned is told which of them went."""
+        ...
+
+
 class Collection:
     """One collection; documents are plain dictionaries with an `_id` that we made."""
 
-    def __init__(self, motor: "AsyncIOMotorCollection[Document]") -> None:
-        """Wrap the driver's collection."""
+    def __init__(
+        self, motor: "AsyncIOMotorCollection[Document]", announcer: Announcer | None = None
+    ) -> None:
+        """Wrap the driver's collection; without an announcer nobody hears of its writes."""
         self._motor = motor
+        self._announcer = announcer
 
     async def insert(self, document: Mapping[str, Any]) -> None:
         """Add a document.
@@ -77,6 +104,8 @@ class Collection:
         """
         with _edge():
             await self._motor.insert_one(dict(document))
+        if self._announcer:
+            self._announcer.inserted((document["_id"],))
 
     async def insert_many(self, documents: Iterable[Mapping[str, Any]]) -> int:
         """Add documents in order and return how many; stops at the first conflict."""
@@ -84,15 +113,31 @@ class Collection:
         if many:
             with _edge():
                 await self._motor.insert_many(many)
+            if self._announcer:
+                self._announcer.inserted([document["_id"] for document in many])
         return len(many)
 
     async def replace(
-        self, where: Filter, document: Mapping[str, Any], *, upsert: bool = False
+        self,
+        where: Filter,
+        document: Mapping[str, Any],
+        *,
+        upsert: bool = False,
+        hides: bool = False,
     ) -> bool:
-        """Put a document in place of the one that matches; say whether one was there."""
+        """Put a document in place of the one that matches; say whether one was there.
+
+        `hides`: the new document is out of everybody's sight, so this is told as a deletion.
+        """
+        ids = self._named(where)
+        gone = await self._leaving(ids, hides=hides)
         with _edge():
             done = await self._motor.replace_one(where, dict(document), upsert=upsert)
-            return bool(done.matched_count)
+        if self._announcer and done.matched_count:
+            gone(ids) if hides else self._announcer.updated(ids)
+        elif self._announcer and done.upserted_id is not None and not hides:
+            self._announcer.inserted((done.upserted_id,))
+        return bool(done.matched_count)
 
     async def find_one(
         self, where: Filter, fields: Mapping[str, Any] | None = None
@@ -134,31 +179,69 @@ class Collection:
                 yield document
 
     async def update_one(
-        self, where: Filter, change: Mapping[str, Any], *, upsert: bool = False
+        self,
+        where: Filter,
+        change: Mapping[str, Any],
+        *,
+        upsert: bool = False,
+        hides: bool = False,
     ) -> int:
         """Change the document that matches and return how many were changed: 0 or 1.
 
         An inserted document counts as changed. 0 means that none matched, or that it held the
         new values already; put what must have been true into the filter and 0 says who lost.
+        `hides`: the change takes the document out of everybody's sight: it is told as a deletion.
         """
+        ids = self._named(where)
+        gone = await self._leaving(ids, hides=hides)
         with _edge():
             done = await self._motor.update_one(where, change, upsert=upsert)
-            return int(done.modified_count or done.upserted_id is not None)
+        if self._announcer and done.upserted_id is not None:
+            self._announcer.inserted((done.upserted_id,))
+        elif self._announcer and done.modified_count and hides:
+            gone(ids)
+        elif self._announcer and done.modified_count and self._announcer.heeds(change):
+            self._announcer.updated(ids)
+        return int(done.modified_count or done.upserted_id is not None)
 
-    async def update_many(self, where: Filter, change: Mapping[str, Any]) -> int:
-        """Change every document that matches, each by itself, and return how many were changed."""
+    async def update_many(
+        self, where: Filter, change: Mapping[str, Any], *, look_up: bool = False
+    ) -> int:
+        """Change every document that matches, each by itself, and return how many were changed.
+
+        `look_up`: the filter names no `_id`, so what matches is looked up first to be announced.
+        """
+        where, ids = await self._found(where, look_up=look_up)
         with _edge():
-            return int((await self._motor.update_many(where, change)).modified_count)
+            changed = int((await self._motor.update_many(where, change)).modified_count)
+        if self._announcer and changed and self._announcer.heeds(change):
+            self._announcer.updated(ids)
+        return changed
 
     async def delete_one(self, where: Filter) -> int:
         """Remove the document that matches and return how many were removed: 0 or 1."""
+        ids = self._named(where)
+        gone = await self._leaving(ids)
         with _edge():
-            return int((await self._motor.delete_one(where)).deleted_count)
+            removed = int((await self._motor.delete_one(where)).deleted_count)
+        if removed:
+            gone(ids)
+        return removed
 
-    async def delete_many(self, where: Filter) -> int:
-        """Remove every document that matches and return how many were removed."""
+    async def delete_many(self, where: Filter, *, look_up: bool = False) -> int:
+        """Remove every document that matches and return how many were removed.
+
+        `look_up`: the filter names no `_id`, so what matches is looked up first to be announced.
+        """
+        where, ids = await self._found(where, look_up=look_up)
+        gone = await self._leaving(ids)
         with _edge():
-            return int((await self._motor.delete_many(where)).deleted_count)
+            removed = int((await self._motor.delete_many(where)).deleted_count)
+        if removed and self._announcer:
+            left = await self.find({"_id": {"$in": list(ids)}}, fields={"_id": 1})
+            kept = {document["_id"] for document in left}
+            gone([each for each in ids if each not in kept])
+        return removed
 
     async def count(self, where: Filter) -> int:
         """Return how many documents match."""
@@ -178,6 +261,33 @@ class Collection:
                     [IndexModel(list(index.keys), unique=index.unique) for index in indices]
                 )
 
+    def _named(self, where: Filter) -> tuple[str, ...]:
+        """Return the ids that a filter names; only an announced collection insists on them."""
+        named = where.get("_id")
+        if self._announcer is None:
+            return ()
+        if isinstance(named, str):
+            return (named,)
+        if isinstance(named, Mapping) and "$in" in named:
+            return tuple(named["$in"])
+        raise TypeError("a write to an announced collection names the _id, or asks to look it up")
+
+    async def _found(self, where: Filter, *, look_up: bool) -> tuple[Filter, tuple[str, ...]]:
+        """Return the ids of what matches and a filter that names them, for an announced write."""
+        if self._announcer is None:
+            return where, ()
+        if not look_up:
+            self._named(where)
+        ids = tuple(each["_id"] for each in await self.find(where, fields={"_id": 1}))
+        return {**where, "_id": {"$in": list(ids)}}, ids
+
+    async def _leaving(
+        self, ids: tuple[str, ...], *, hides: bool = True
+    ) -> Callable[[Sequence[str]], None]:
+        if self._announcer is None or not hides:
+            return _nobody
+        return await self._announcer.leaving(ids)
+
 
 class Mongo:
     """One database of one MongoDB, with one pool of connections."""
@@ -186,6 +296,8 @@ class Mongo:
         """Wrap the driver's client; use `open`."""
         self._client = client
         self._database: AsyncIOMotorDatabase[Document] = client[database]
+        self._announcer_of: Callable[[str], Announcer | None] = _silence
+        self.opened: set[str] = set()
 
     @classmethod
     def open(cls, uri: str, database: str, max_connections: int) -> Self:
@@ -213,9 +325,14 @@ class Mongo:
             ) from fault
         return cls(client, database)
 
+    def announce(self, announcer_of: Callable[[str], Announcer | None]) -> None:
+        """Give every collection that is opened from now on its announcer, or none, by name."""
+        self._announcer_of = announcer_of
+
     def collection(self, name: str) -> Collection:
         """Return a collection by name; it comes into being with its first document or index."""
-        return Collection(self._database[name])
+        self.opened.add(name)
+        return Collection(self._database[name], self._announcer_of(name))
 
     async def ping(self) -> None:
         """Ask the server for a sign of life.
@@ -255,6 +372,14 @@ def mongo_uri(
     where = f"[{host}]" if ":" in host and not host.startswith("[") else host
     source = f"/?authSource={quote(database, safe='')}" if user and database else "/"
     return f"mongodb://{who}{where}:{port}{source}"
+
+
+def _nobody(_: Sequence[str]) -> None:
+    """Stand for an announcer where nobody is to hear of a deletion."""
+
+
+def _silence(_: str) -> None:
+    """Give no collection an announcer."""
 
 
 @contextmanager

@@ -26,6 +26,18 @@ def depths(
     return {source_id: depth for source_id, depth in reach.items() if depth is not Depth.NO_ACCESS}
 
 
+def reaches(
+    groups: Iterable[DiscoveryGroup], users: frozenset[UserId], network_id: NetworkId
+) -> dict[UserId, dict[SourceId, Depth]]:
+    """Return what `depths` says of each of these users; a user without any source is absent."""
+    found: dict[UserId, list[DiscoveryGroup]] = {}
+    for group in groups:
+        for user_id in users.intersection(group.assigned_users):
+            found.setdefault(user_id, []).append(group)
+    reach = {user: depths(theirs, user, network_id) for user, theirs in found.items()}
+    return {user_id: sources for user_id, sources in reach.items() if sources}
+
+
 def finer(one: Depth, other: Depth) -> Depth:
     """Return the depth of the two that tells more."""
     return max(one, other, key=lambda depth: depth.rank)

@@ -110,6 +110,19 @@ class Groups:
             await self._store.list_of_user(user_id, network_id), user_id, network_id
         )
 
+    async def reaches(
+        self, users: frozenset[UserId], network_id: NetworkId
+    ) -> dict[UserId, dict[SourceId, Depth]]:
+        """Return what `depth_of` says of each of many users; who sees no source is absent."""
+        return policy.reaches(await self._store.list_all(), users, network_id)
+
+    async def watchers(self, source_id: SourceId, network_id: NetworkId) -> dict[UserId, Depth]:
+        """Return how deep each user may look into a source; `noAccess` is absent."""
+        groups = [group for group, _ in await self._store.list_of_source(source_id)]
+        users = frozenset(user for group in groups for user in group.assigned_users)
+        reach = policy.reaches(groups, users, network_id)
+        return {user: depths[source_id] for user, depths in reach.items() if source_id in depths}
+
     async def forget_source(self, source_id: SourceId) -> None:
         """Take a source out of every group, as when it is deleted; safe to repeat."""
         for _ in range(_TRIES):

@@ -1,7 +1,7 @@
 """Jobs: taken in, shown, cancelled, claimed. The document comes first and the doorbell second."""
 
 import asyncio
-from collections.abc import AsyncIterator, Collection
+from collections.abc import AsyncIterator, Callable, Collection
 from typing import Protocol
 
 from cvf_app.clock import Clock, epoch
@@ -85,6 +85,19 @@ class Jobs:
         if kept is None or not _may_see(asker, kept.document):
             raise NotFound("There is no such job.")
         return kept.document
+
+    async def views(self, job_id: JobId) -> Callable[[Principal], JobDocument | None]:
+        """Return how a job looks to whom: what `get` would answer each of them.
+
+        Raises:
+            NotFound: there is none.
+        """
+        job = await self.get(job_id)
+        return lambda asker: job if _may_see(asker, job) else None
+
+    async def owners(self, job_ids: Collection[JobId]) -> dict[JobId, UserId]:
+        """Return whose jobs these are, as far as there are such jobs."""
+        return await self._store.owners(job_ids)
 
     async def list_jobs(
         self, asker: Principal, *, limit: int, skip: int

@@ -72,6 +72,11 @@ class JobStore:
         found = await self._jobs.find_one({"exclusive": f"key/{key}"})
         return None if found is None else _read(found).document
 
+    async def owners(self, job_ids: Collection[JobId]) -> dict[JobId, UserId]:
+        """Return whose jobs these are, as far as there are such jobs."""
+        found = await self._jobs.find({"_id": {"$in": sorted(job_ids)}}, fields={"userId": 1})
+        return {JobId(each["_id"]): UserId(each["userId"]) for each in found}
+
     async def page(self, user_id: UserId | None, limit: int, skip: int) -> tuple[JobDocument, ...]:
         """Return the newest jobs first, of one user or of everybody."""
         where = {} if user_id is None else {"userId": user_id}

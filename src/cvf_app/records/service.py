@@ -7,7 +7,7 @@ what a source has answered stands.
 """
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass, replace
 
 import structlog
@@ -23,7 +23,7 @@ from cvf_app.groups.service import Groups
 from cvf_app.ids import NetworkId, NodeId, new_id
 from cvf_app.loops import in_thread
 from cvf_app.networks.service import Networks
-from cvf_app.principal import Principal
+from cvf_app.principal import Principal, UserId
 from cvf_app.records.bell import Bell
 from cvf_app.records.compile import compile_query
 from cvf_app.records.disclose import Findings, disclose, nothing_found
@@ -123,6 +123,24 @@ class Records:
         """
         query = await self._store.get(query_id, asker.user_id)
         return _message(query, await self._node())
+
+    async def owner(self, query_id: QueryId) -> UserId:
+        """Return whose query this is.
+
+        Raises:
+            NotFound: there is none.
+        """
+        return (await self._store.get(query_id)).user_id
+
+    async def views(self, query_id: QueryId) -> Callable[[Principal], RecordDataQuery | None]:
+        """Return how a query looks to whom: what `get` would answer each of them.
+
+        Raises:
+            NotFound: there is none.
+        """
+        query = await self._store.get(query_id)
+        message = _message(query, await self._node())
+        return lambda asker: message if asker.user_id == query.user_id else None
 
     async def history(self, asker: Principal, limit: int, page: int) -> tuple[HistoryItem, ...]:
         """Return a page (from 0) of the asker's queries, newest first, without subjects."""

@@ -2,6 +2,7 @@
 
 import asyncio
 from collections import OrderedDict
+from collections.abc import Callable
 from pathlib import Path
 from uuid import UUID
 
@@ -92,6 +93,39 @@ class Sources:
         if found is None:
             raise NotFound(_NO_SOURCE)
         return _outline(*found, depths[source_id])
+
+    async def views(self, source_id: SourceId) -> Callable[[Principal], Source | None]:
+        """Return how a source looks to whom: what `get` would answer each of them.
+
+        Raises:
+            NotFound: there is none.
+        """
+        found = await self.require(source_id)
+        whole = await self._whole(*found)
+        depths = await self.watchers(source_id)
+        outlines = {depth: _outline(*found, depth) for depth in set(depths.values())}
+
+        def view(asker: Principal) -> Source | None:
+            if asker.role in _SEE_ALL:
+                return whole
+            depth = depths.get(asker.user_id)
+            return None if depth is None else outlines[depth]
+
+        return view
+
+    async def watchers(self, source_id: SourceId) -> dict[UserId, Depth]:
+        """Return the plain users who may know of a source, and how much."""
+        return await self._groups.watchers(source_id, (await self._networks.own()).network_id)
+
+    async def show_file(self, data_file_id: DataFileId) -> DataFile:
+        """Return a data file as `list_files` shows it.
+
+        Raises:
+            NotFound: there is none.
+        """
+        file = await self.get_file(data_file_id)
+        _, contents = await self.require(file.source_id)
+        return _shown(file, {share.data_file_id for share in contents.shares})
 
     async def get_many(self, source_ids: tuple[SourceId, ...]) -> tuple[Source, ...]:
         """Return those of the sources that exist; unknown ids are passed over."""
@@ -266,17 +300,7 @@ class Sources:
         _, contents = await self.require(source_id)
         live = {share.data_file_id for share in contents.shares}
         return tuple(
-            DataFile(
-                data_file_id=file.data_file_id,
-                filename=file.filename,
-                file_format=file.file_format,
-                is_processed=file.data_file_id in live,
-                source_id=file.source_id,
-                size=file.size,
-                sha256=file.sha256,
-            )
-            for file in await self.store.files_of(source_id)
-            if not file.deleted
+            _shown(file, live) for file in await self.store.files_of(source_id) if not file.deleted
         )
 
     async def get_file(self, data_file_id: DataFileId) -> KeptFile:
@@ -348,6 +372,18 @@ class Sources:
             record_count=contents.record_count,
         )
         return msgspec.structs.replace(source, record_index=index)
+
+
+def _shown(file: KeptFile, live: set[DataFileId]) -> DataFile:
+    return DataFile(
+        data_file_id=file.data_file_id,
+        filename=file.filename,
+        file_format=file.file_format,
+        is_processed=file.data_file_id in live,
+        source_id=file.source_id,
+        size=file.size,
+        sha256=file.sha256,
+    )
 
 
 def _outline(source: InternalSource, contents: Contents, depth: Depth) -> Source:

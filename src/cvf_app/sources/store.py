@@ -115,8 +115,9 @@ class SourceStore:
 
     async def bury(self, source_id: SourceId) -> bool:
         """Take a source out of sight and free its name; say whether it was in sight."""
+        where = {"_id": source_id, **_LIVE}
         gone = {"deleted": True, "runner": None, "sourceName": f"/{source_id}"}
-        return bool(await self._sources.update_one({"_id": source_id, **_LIVE}, {"$set": gone}))
+        return bool(await self._sources.update_one(where, {"$set": gone}, hides=True))
 
     async def buried(self) -> tuple[SourceId, ...]:
         """Return sources whose deletion is not finished."""
@@ -183,7 +184,9 @@ class SourceStore:
             "deleted": file.deleted,
             "file": encode(file),
         }
-        await self._all[DATA_FILES].replace({"_id": file.data_file_id}, packed, upsert=True)
+        await self._all[DATA_FILES].replace(
+            {"_id": file.data_file_id}, packed, upsert=True, hides=file.deleted
+        )
 
     async def find_file(self, data_file_id: DataFileId) -> KeptFile | None:
         """Return a data file, or nothing."""

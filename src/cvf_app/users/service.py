@@ -6,6 +6,7 @@ lacks one of the three is `Forbidden`.
 """
 
 import secrets
+from collections.abc import Collection
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
@@ -78,15 +79,37 @@ class Users:
         known = self._remembered.get(claims.subject)
         if known is not None and self._clock() < known[1]:
             return known[0]
-        kept = await self._store.find_by_subject(await self._subject_index(claims.subject))
+        return await self._look_up(claims.subject)
+
+    async def admit(self, token: str) -> tuple[Principal, datetime]:
+        """Return whose access token this is as they are now, and until when it is good.
+
+        Raises:
+            Unauthenticated: the token is not a valid access token for us.
+            Forbidden: its owner may not log in here.
+        """
+        claims = await self._identity.verify(token)
+        return await self._look_up(claims.subject), claims.expires_at
+
+    async def standing(self, user_ids: Collection[UserId]) -> dict[UserId, Role]:
+        """Return the roles of those of these users who may log in now; nothing is remembered."""
+        roles = await self._store.active_roles(user_ids)
+        return {
+            user_id: role
+            for user_id, role in roles.items()
+            if await self._keys.has_user_key(user_id)
+        }
+
+    async def _look_up(self, subject: str) -> Principal:
+        kept = await self._store.find_by_subject(await self._subject_index(subject))
         if kept is None or not kept.active or not await self._keys.has_user_key(kept.user_id):
-            self._remembered.pop(claims.subject, None)
+            self._remembered.pop(subject, None)
             raise Forbidden(_NOT_HERE)
         person = await self._open(kept)
         asker = Principal(user_id=kept.user_id, username=person.username, role=kept.role)
         if len(self._remembered) >= _MOST_REMEMBERED:
             self._remembered.clear()
-        self._remembered[claims.subject] = (asker, self._clock() + _REMEMBERED_FOR)
+        self._remembered[subject] = (asker, self._clock() + _REMEMBERED_FOR)
         return asker
 
     async def exchange_code(self, code: str, verifier: str, redirect_uri: str) -> Tokens:

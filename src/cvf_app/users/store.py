@@ -5,7 +5,10 @@ What tells who somebody is (names, e-mail address, affiliation, login name) stan
 agree, so each change is one write.
 """
 
-from cvf_app.backends.mongo import Collection, Document, Index
+from collections.abc import Collection
+
+from cvf_app.backends import mongo
+from cvf_app.backends.mongo import Document, Index
 from cvf_app.principal import Role, UserId
 from cvf_app.wire import Wire, convert, plain
 
@@ -38,7 +41,7 @@ class KeptUser(Wire, frozen=True, kw_only=True, omit_defaults=False):
 class UserStore:
     """The documents of local users."""
 
-    def __init__(self, collection: Collection) -> None:
+    def __init__(self, collection: mongo.Collection) -> None:
         """Keep users in this collection."""
         self._users = collection
 
@@ -70,6 +73,12 @@ class UserStore:
         """Return all users in the order of their ids."""
         found = await self._users.find({}, sort=[("_id", 1)])
         return tuple(user for user in map(_read, found) if user is not None)
+
+    async def active_roles(self, user_ids: Collection[UserId]) -> dict[UserId, Role]:
+        """Return the roles of those of these users who are active."""
+        where = {"_id": {"$in": sorted(user_ids)}, "active": True}
+        found = await self._users.find(where, fields={"role": 1})
+        return {UserId(document["_id"]): Role(document["role"]) for document in found}
 
     async def known(self, user_ids: tuple[UserId, ...]) -> frozenset[UserId]:
         """Return those of these ids that belong to a user."""

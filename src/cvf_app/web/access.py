@@ -9,6 +9,7 @@ from functools import wraps
 from typing import Any, ParamSpec, TypeVar
 
 from quart import Quart, current_app, g, request
+from werkzeug.datastructures import Headers
 
 from cvf_app.errors import Forbidden, Unauthenticated
 from cvf_app.principal import Principal, Role
@@ -42,6 +43,19 @@ def allow(*roles: Role) -> Callable[[Handler[P, R]], Handler[P, R]]:
     return guard
 
 
+def greets(*roles: Role) -> Callable[[Handler[P, R]], Handler[P, R]]:
+    """Say that a websocket lets in only these roles: it looks at the token itself (`admit`).
+
+    A browser cannot send a header with it, so its token comes in the first message.
+    """
+
+    def guard(handler: Handler[P, R]) -> Handler[P, R]:
+        setattr(handler, _WHO, frozenset(roles))
+        return handler
+
+    return guard
+
+
 def public(handler: Handler[P, R]) -> Handler[P, R]:
     """Let anyone call the handler, known or not."""
     setattr(handler, _WHO, frozenset())
@@ -60,7 +74,16 @@ def bearer() -> str:
     Raises:
         Unauthenticated: there is none.
     """
-    scheme, _, token = request.headers.get("Authorization", "").partition(" ")
+    return bearer_of(request.headers)
+
+
+def bearer_of(headers: Headers) -> str:
+    """Return the bearer token of a request or of the request of a websocket.
+
+    Raises:
+        Unauthenticated: there is none.
+    """
+    scheme, _, token = headers.get("Authorization", "").partition(" ")
     if scheme.lower() != "bearer" or not token.strip():
         raise Unauthenticated("This needs an access token: send it as 'Authorization: Bearer …'.")
     return token.strip()

@@ -4,7 +4,7 @@ import pytest
 
 from cvf_app.errors import Invalid
 from cvf_app.groups.model import Depth, DiscoveryGroup
-from cvf_app.groups.policy import check_policy, depths
+from cvf_app.groups.policy import check_policy, depths, reaches
 
 
 def group(depth, *, users=("ann",), sources=("s1",), network="own"):
@@ -35,6 +35,20 @@ class TestDepths:
     def test_groups_of_others_and_of_other_networks_do_not_count(self):
         others = [group(Depth.LIST, users=("bob",)), group(Depth.LIST, network="other")]
         assert depths(others, "ann", "own") == {}
+
+
+class TestReaches:
+    def test_of_many_it_says_what_depths_says_of_each(self):
+        groups = [
+            group(Depth.COUNT, users=("ann", "bob"), sources=("s1", "s2")),
+            group(Depth.LIST, users=("bob",), sources=("s2",)),
+            group(Depth.NO_ACCESS, users=("cat",)),
+            group(Depth.LIST, users=("ann", "cat"), network="other"),
+        ]
+        users = frozenset({"ann", "bob", "cat", "dan"})
+        each = {user: depths(groups, user, "own") for user in users}
+        assert reaches(groups, users, "own") == {u: found for u, found in each.items() if found}
+        assert set(reaches(groups, frozenset({"ann"}), "own")) == {"ann"}
 
 
 class TestCheckPolicy:
