@@ -13,7 +13,8 @@ import aiohttp
 import pytest
 
 from cvf_app.backends import log
-from cvf_app.loops import ChildRaised, in_process
+from cvf_app.child import ChildRaised
+from cvf_app.loops import in_process
 from cvf_app.records import service
 from cvf_app.wire import Wire
 

@@ -2,7 +2,7 @@
 
 from cvf_app import errors
 from cvf_app.jobs.model import JobFault
-from cvf_app.loops import ChildExited, ChildKilled
+from cvf_app.child import ChildExited, ChildKilled
 
 _CAUSES: tuple[tuple[type[Exception], str], ...] = (
     (ChildKilled, "signal"),
