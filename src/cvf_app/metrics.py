@@ -22,6 +22,15 @@ heavy_connections = Gauge(
     registry=REGISTRY,
 )
 
+heavy_connections = Gauge(
+    "cv3_heavy_connections",
+    "Slots for heavy work that are taken in this process; MongoDB.MaxJobs at most.",
+    registry=REGISTRY,
+)
+jobs = Gauge(
+    "cv3_jobs", "Jobs of this instance by kind and state.", ("task", "state"), registry=REGISTRY
+)
+
 
 def exposition() -> bytes:
     """Write all metrics in Prometheus' text format, version 0.0.4."""

@@ -60,7 +60,7 @@ async def done(workload: Workload, placement: Placement) -> Toiled:
 
 async def printed(workload: Workload, placement: Placement) -> None:
     async with asyncio.timeout(20):
-        while "complained" not in await workload.tail(placement):
+        while "complained" not in await workload.tail(placement):  # noqa: ASYNC110 - a child writes it
             await asyncio.sleep(0.02)
 
 
@@ -189,7 +189,7 @@ class TestProcesses:
         with pytest.raises(ChildKilled):
             await processes.outcome(placement)
         async with asyncio.timeout(5):
-            while alive(int(path.read_text())):
+            while alive(int(path.read_text())):  # noqa: ASYNC110 - another process
                 await asyncio.sleep(0.02)
 
     async def test_cores_are_limited(self, processes: Processes) -> None:

@@ -124,11 +124,12 @@ class TestRunning:
         assert ended.state is JobState.COMPLETE
         assert ended.result == {"attempt": 1}
         assert ended.progress == 1.0
-        assert [entry.state for entry in ended.status][:2] == [JobState.WAITING, JobState.RUNNING]
+        began_as = [entry.state for entry in ended.status][:3]
+        assert began_as == [JobState.WAITING, JobState.PREPARING, JobState.RUNNING]
         fractions = [each.progress for each in seen]
         assert fractions == sorted(fractions)
         # 20 reports in 2 s, at most two writes a second, beside start and end.
-        assert 4 <= len(ended.status) <= 9
+        assert 5 <= len(ended.status) <= 10
 
     async def test_a_key_names_one_open_job(self, node: Rail) -> None:
         first = await node.jobs.enqueue(Slow(path=str(node.notes)), USER, key="k")

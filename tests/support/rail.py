@@ -10,9 +10,13 @@ from typing import Any
 from cvf_app.backends.mongo import Mongo
 from cvf_app.backends.queue import Queue
 from cvf_app.clock import now
+from cvf_app.config import Jobs as Settings
+from cvf_app.config import JobSize
 from cvf_app.errors import Invalid, Unavailable
 from cvf_app.jobs.handler import Handler, Handlers, Steps
+from cvf_app.jobs.ledger import Ledger
 from cvf_app.jobs.service import Jobs
+from cvf_app.jobs.sizes import Sizes
 from cvf_app.jobs.store import JobStore
 from cvf_app.jobs.worker import Worker
 from cvf_app.loops import in_process
@@ -115,13 +119,24 @@ async def _undo(job: Slow | Failing) -> None:
 HANDLERS: Handlers = {Slow: Handler(_slow, _undo), Failing: Handler(_failing, _undo)}
 
 
+BUDGET = Sizes.of(
+    Settings(
+        sizes={
+            "small": JobSize(cores=1, memory_mib=256, minutes=10),
+            "large": JobSize(cores=2, memory_mib=512, minutes=10),
+        }
+    ),
+    (8, 4096),
+)
+
+
 def rail(mongo: Mongo, redis_url: str, name: str) -> tuple[Jobs, Queue, JobStore]:
     """Make the service, the queue and the store of one rail."""
     store = JobStore(mongo.collection("jobs"))
     queue = Queue(redis_url, name)
-    return Jobs(store, queue, now), queue, store
+    return Jobs(store, queue, now, BUDGET), queue, store
 
 
-def worker(jobs: Jobs, queue: Queue, slots: int = 4) -> Worker:
+def worker(jobs: Jobs, queue: Queue, slots: int = 4, ledger: Ledger | None = None) -> Worker:
     """Make a worker for the jobs above."""
-    return Worker(jobs, queue, HANDLERS, slots=slots)
+    return Worker(jobs, queue, HANDLERS, slots=slots, ledger=ledger)

@@ -28,7 +28,7 @@ class Toiled(Wire, frozen=True, kw_only=True):
     number: int = 0
 
 
-def toil(order: Toil, progress: Callable[[float], None]) -> Toiled:
+def toil(order: Toil, progress: Callable[[float], None]) -> Toiled:  # noqa: C901, PLR0912 - each way of going wrong
     """Do it."""
     print("printed")
     print("complained", file=sys.stderr, flush=True)
@@ -69,10 +69,8 @@ def toil(order: Toil, progress: Callable[[float], None]) -> Toiled:
 
 def _fill(mib: int) -> None:
     """Touch so much memory, a little at a time."""
-    held = []
-    for _ in range(mib):
-        held.append(bytearray(os.urandom(1024) * 1024))
-    time.sleep(30)
+    held = [bytearray(os.urandom(1024) * 1024) for _ in range(mib)]
+    time.sleep(30 if held else 0)
 
 
 def _grow(mib: int) -> None:

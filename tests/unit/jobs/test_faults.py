@@ -3,10 +3,10 @@
 import pytest
 
 from cvf_app import errors
+from cvf_app.child import ChildExited, ChildKilled
 from cvf_app.jobs.faults import fault_of
 from cvf_app.jobs.handler import task_of
 from cvf_app.jobs.model import JobState
-from cvf_app.child import ChildExited, ChildKilled
 from cvf_app.wire import Job
 from tests.support.rail import Slow
 

@@ -242,9 +242,7 @@ class _Version1:
             values["cpu.cfs_period_us"] = str(_PERIOD)
             values["cpu.cfs_quota_us"] = str(limits.cores * _PERIOD)
         folders = tuple(base / name for base in bases)
-        return Cgroup(
-            limits, folders, values, counter="memory.oom_control", ties=self.cpu is None
-        )
+        return Cgroup(limits, folders, values, counter="memory.oom_control", ties=self.cpu is None)
 
 
 def _own(ours: Path) -> dict[str, str]:

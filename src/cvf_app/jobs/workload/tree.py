@@ -36,7 +36,7 @@ def process(pid: int) -> Process | None:
 def members(leader: int) -> tuple[int, ...]:
     """Return who is in the session of a leader, or descends from it, and is not a zombie."""
     try:
-        pids = [int(entry) for entry in os.listdir(_PROC) if entry.isdigit()]
+        pids = [int(entry.name) for entry in _PROC.iterdir() if entry.name.isdigit()]
     except OSError:
         return ()
     living = [one for one in map(process, pids) if one is not None and one.state != "Z"]
