@@ -287,6 +287,7 @@ def _remove(folder: Path) -> None:
     while folder.exists():
         with suppress(OSError):
             tree.kill(int(pid) for pid in (folder / "cgroup.procs").read_text().split())
+        with suppress(OSError):
             folder.rmdir()
             return
         if time.monotonic() > until:
