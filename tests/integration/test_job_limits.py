@@ -137,7 +137,7 @@ class TestWork:
         async with node.working():
             job = await node.jobs.enqueue(Work(path=str(node.notes), how="stubborn"), USER)
             async with asyncio.timeout(20):
-                while "complained" not in (await node.jobs.log(job.job_id, MINE)).tail:
+                while "complained" not in (await node.jobs.log(job.job_id, MINE)).tail:  # noqa: ASYNC110 - others change it
                     await asyncio.sleep(0.1)
             first = await node.jobs.cancel(job.job_id, MINE)
             second = await node.jobs.cancel(job.job_id, MINE)

@@ -4,6 +4,7 @@ import asyncio
 from collections.abc import Awaitable, Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
+from itertools import pairwise
 from typing import Any, TypeVar
 
 import pytest
@@ -42,34 +43,34 @@ MAY_FOLLOW = {
 }
 
 
+SETTINGS = settings(
+    max_examples=20,
+    stateful_step_count=25,
+    deadline=None,
+    suppress_health_check=list(HealthCheck),
+)
+
+
 class Bell:
     async def ring(self, job_id: str) -> bool:
         return bool(job_id)
 
 
 class Machine(RuleBasedStateMachine):
-    uri: str
+    loop: asyncio.AbstractEventLoop
+    store: JobStore
     jobs_known = Bundle("jobs_known")
     leases = Bundle("leases")
 
     def __init__(self) -> None:
         super().__init__()
-        self.loop = asyncio.new_event_loop()
         self.at = datetime(2030, 1, 1, tzinfo=UTC)
-        self.mongo = Mongo.open(self.uri, f"cv3_test_{new_id()[:8]}", 4)
-        self.store = JobStore(self.mongo.collection("jobs"))
-        self.do(self.store.prepare())
         self.jobs = Jobs(self.store, Bell(), lambda: self.at, SIZES)
         self.current: dict[JobId, Lease | None] = {}
         self.last: dict[JobId, JobDocument] = {}
 
     def do(self, work: Awaitable[T]) -> T:
         return self.loop.run_until_complete(work)
-
-    def teardown(self) -> None:
-        self.do(self.mongo.drop())
-        self.mongo.close()
-        self.loop.close()
 
     @contextmanager
     def held(self, lease: Lease) -> Iterator[None]:
@@ -171,7 +172,7 @@ class Machine(RuleBasedStateMachine):
             job = self.do(self.jobs.get(job_id))
             states = [entry.state for entry in job.status]
             assert states[0] is S.WAITING
-            for earlier, later in zip(states, states[1:], strict=False):
+            for earlier, later in pairwise(states):
                 assert later in MAY_FOLLOW[earlier] or (earlier is later and not earlier.ended)
             assert job.state is states[-1]
             assert 0 <= job.progress <= 1
@@ -185,19 +186,23 @@ class Machine(RuleBasedStateMachine):
             self.last[job_id] = job
 
 
+@contextmanager
+def machinery() -> Iterator[type[Machine]]:
+    """Give the machine a loop and a database for all examples: each has jobs of its own."""
+    with services.mongodb() as uri, asyncio.Runner() as runner:
+        Machine.loop = runner.get_loop()
+        mongo = Mongo.open(uri, f"cv3_test_{new_id()[:8]}", 4)
+        Machine.store = JobStore(mongo.collection("jobs"))
+        runner.run(Machine.store.prepare())
+        yield Machine
+        runner.run(mongo.drop())
+        mongo.close()
+
+
 class TestStates:
     def test_a_job_goes_only_where_it_may_and_stays_where_it_ends(self) -> None:
         try:
-            with services.mongodb() as uri:
-                Machine.uri = uri
-                run_state_machine_as_test(
-                    Machine,
-                    settings=settings(
-                        max_examples=25,
-                        stateful_step_count=30,
-                        deadline=None,
-                        suppress_health_check=list(HealthCheck),
-                    ),
-                )
+            with machinery() as machine:
+                run_state_machine_as_test(machine, settings=SETTINGS)
         except services.Missing as reason:
             pytest.skip(str(reason))

@@ -114,7 +114,7 @@ class TestLedger:
         async def work(number: int) -> None:
             nonlocal most
             ledger = ledgers[number % len(ledgers)]
-            while not await ledger.reserve(f"job-{number:02d}", "small", float(number)):
+            while not await ledger.reserve(f"job-{number:02d}", "small", float(number)):  # noqa: ASYNC110 - others change it
                 await asyncio.sleep(0.005)
             most = max(most, await used(ledger))
             await asyncio.sleep(0.01)

@@ -94,9 +94,7 @@ class Lease:
         Raises:
             LeaseLost: the job is not ours any more.
         """
-        if self.output != self._output:
-            self._output = self.output
-            await self._note(output=self.output)
+        await self._tell_output()
         newest = (self._stage, self._fraction)
         if newest == self._written:
             return
@@ -130,6 +128,7 @@ class Lease:
         Raises:
             LeaseLost: the job is not ours any more.
         """
+        await self._tell_output()
         self.ending = self._entry(state, stage=self._stage, fault=fault)
         if not await self._store.set_ending(self.job.job_id, self._name, self.ending):
             raise LeaseLost
@@ -140,6 +139,7 @@ class Lease:
         Raises:
             LeaseLost: the job is not ours any more.
         """
+        await self._tell_output()
         if entry is None:
             self._fraction = 1.0
             entry = self._entry(JobState.COMPLETE, stage="complete")
@@ -157,6 +157,11 @@ class Lease:
         entry = self._entry(JobState.WAITING, stage=stage)
         if not await self._store.hand_back(self.job.job_id, self._name, attempts, begin, entry):
             raise LeaseLost
+
+    async def _tell_output(self) -> None:
+        if self.output != self._output:
+            await self._note(output=self.output)
+            self._output = self.output
 
     async def _note(self, **noted: str) -> None:
         if not await self._store.note(self.job.job_id, self._name, **noted):

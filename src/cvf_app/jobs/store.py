@@ -190,14 +190,14 @@ class JobStore:
 
     async def note(self, job_id: JobId, lease: str, **noted: str) -> bool:
         """Write what the work printed (`output`), or how it is bounded (`enforcement`)."""
-        return await self._matched(job_id, lease, {"$set": noted})
+        return await self._matched({"_id": job_id, "lease": lease}, {"$set": noted})
 
     async def renew(self, job_id: JobId, lease: str, until: float, *, heed_cancel: bool) -> bool:
         """Prolong a lease; False when it is lost or, if that is heeded, a cancel was asked for."""
         where: Document = {"_id": job_id, "lease": lease}
         if heed_cancel:
             where["cancelRequested"] = False
-        return bool(await self._jobs.update_one(where, {"$set": {"leaseUntil": until}}))
+        return await self._matched(where, {"$set": {"leaseUntil": until}})
 
     async def progress(
         self, job_id: JobId, lease: str, stage: str, fraction: float, entry: StatusEntry | None
@@ -205,12 +205,14 @@ class JobStore:
         """Write how far a job is, with an entry if one is given; False when the lease is lost."""
         change: Document = {"$set": {"stage": stage, "progress": fraction}}
         if entry is not None:
-            change |= _pushed(entry)
-        return await self._matched(job_id, lease, change)
+            change = {"$set": {**change["$set"], "state": entry.state.value}, **_pushed(entry)}
+        return await self._matched({"_id": job_id, "lease": lease}, change)
 
     async def set_ending(self, job_id: JobId, lease: str, ending: StatusEntry) -> bool:
         """Write down how a job will end, before it is undone; False when the lease is lost."""
-        return await self._matched(job_id, lease, {"$set": {"ending": plain(ending)}})
+        return await self._matched(
+            {"_id": job_id, "lease": lease}, {"$set": {"ending": plain(ending)}}
+        )
 
     async def end(
         self, job_id: JobId, lease: str | None, entry: StatusEntry, result: dict[str, Any] | None
@@ -253,11 +255,11 @@ class JobStore:
         change = {"$set": {"cancelRequested": True, "notBefore": 0.0}}
         return bool(await self._jobs.update_one(where, change))
 
-    async def _matched(self, job_id: JobId, lease: str, change: Document) -> bool:
+    async def _matched(self, where: Document, change: Document) -> bool:
         # A change that changes nothing counts as 0 too, so look before calling a lease lost.
-        if await self._jobs.update_one({"_id": job_id, "lease": lease}, change):
+        if await self._jobs.update_one(where, change):
             return True
-        return await self._jobs.find_one({"_id": job_id, "lease": lease}, {"_id": 1}) is not None
+        return await self._jobs.find_one(where, {"_id": 1}) is not None
 
 
 def _exclusive(key: str | None, job_id: JobId) -> str:
