@@ -71,6 +71,7 @@ class TestWorkload:
     async def test_work_is_listed_tells_its_progress_and_answers(self, workload: Workload) -> None:
         placement = await workload.start(order())
         assert placement.job_id == "job-1"
+        assert placement.started_at <= now().timestamp()
         assert await workload.list() == (placement,)
         seen: list[float] = []
         answer = await workload.outcome(placement, seen.append)
