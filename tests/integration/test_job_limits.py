@@ -16,6 +16,7 @@ from cvf_app.jobs.model import JobDocument, JobState
 from cvf_app.jobs.resources import Hosts
 from cvf_app.jobs.routes import bp
 from cvf_app.jobs.service import ONCE_SECONDS, Jobs
+from cvf_app.jobs.workload import tree
 from cvf_app.metrics import exposition
 from cvf_app.parts import provide
 from cvf_app.principal import Principal, Role, UserId
@@ -71,6 +72,25 @@ async def client(node: Rail) -> AsyncIterator[Client]:
     app.extensions["cv3_authenticate"] = authenticate
     yield app.test_client()
     await redis.close()
+
+
+async def children(pid: int) -> list[int]:
+    """Wait until a process has a child, and return its children."""
+    found: list[int] = []
+    while not found:  # noqa: ASYNC110 - another process starts them
+        await asyncio.sleep(0.05)
+        found = [one for one in tree.members(pid) if _is_child(one, pid)]
+    return found
+
+
+def _is_child(pid: int, parent: int) -> bool:
+    found = tree.process(pid)
+    return found is not None and found.parent == parent
+
+
+def groups_of(pid: int) -> list[Path]:
+    """Return the control groups that a process has made."""
+    return list(Path("/sys/fs/cgroup").rglob(f"cv3-{pid}-*"))
 
 
 def who(name: str) -> dict[str, str]:
@@ -149,6 +169,31 @@ class TestWork:
         assert node.lines() == ["begin 1", "undo"]
         with pytest.raises(Conflict):
             await node.jobs.cancel(job.job_id, MINE)
+
+
+class TestDying:
+    async def test_the_work_of_a_killed_worker_dies_and_another_ends_the_job(
+        self, node: Rail
+    ) -> None:
+        first = await node.process()
+        try:
+            job = await node.jobs.enqueue(Work(path=str(node.notes), how="endless"), USER)
+            await node.until(job, 20, lambda found: found.enforcement != "")
+            (child,) = await asyncio.wait_for(children(first.pid), 20)
+        finally:
+            first.kill()
+            await first.wait()
+        async with asyncio.timeout(10):
+            while tree.process(child) is not None:  # noqa: ASYNC110 - another process
+                await asyncio.sleep(0.05)
+        async with node.working():
+            await node.until(job, 30, lambda found: found.attempts == 2)
+            await node.until(job, 20, lambda found: found.state is JobState.RUNNING)
+            await node.jobs.cancel(job.job_id)
+            ended = await node.until(job, 20)
+        assert ended.state is JobState.CANCELLED
+        assert node.lines() == ["begin 1", "begin 2", "undo"]
+        assert groups_of(first.pid) == []
 
 
 class TestBudget:
