@@ -351,19 +351,13 @@ def _check_jobs(jobs: Jobs) -> None:
     ]
     for name, size in jobs.sizes.items():
         if not _SIZE_NAME.fullmatch(name):
-            raise Invalid(
-                "A size is named by small letters, digits and hyphens.", path="$.Jobs.Sizes"
-            )
-        where = f"Sizes.{name}"
+            raise Invalid("A size is named in small letters, digits and -.", path="$.Jobs.Sizes")
+        where, least_mib = f"Sizes.{name}", _LEAST_MIB if size.memory_mib else 0
         bounds += [
             (f"{where}.Cores", size.cores, 0, jobs.cores or _MOST_CORES),
-            (f"{where}.MemoryMiB", size.memory_mib, 0, jobs.memory_mib or _MOST_MIB),
+            (f"{where}.MemoryMiB", size.memory_mib, least_mib, jobs.memory_mib or _MOST_MIB),
             (f"{where}.Minutes", size.minutes, 1, _MOST_MINUTES),
         ]
-        if 0 < size.memory_mib < _LEAST_MIB:
-            raise Invalid(
-                f"A job needs at least {_LEAST_MIB} MiB.", path=f"$.Jobs.{where}.MemoryMiB"
-            )
     for where, number, least, most in bounds:
         if not least <= number <= most:
             raise Invalid(
@@ -373,9 +367,7 @@ def _check_jobs(jobs: Jobs) -> None:
             )
     for task, size_name in jobs.types.items():
         if size_name not in jobs.sizes:
-            raise Invalid(
-                f"There is no size '{size_name}' among the sizes.", path=f"$.Jobs.Types.{task}"
-            )
+            raise Invalid(f"There is no size '{size_name}'.", path=f"$.Jobs.Types.{task}")
 
 
 def as_list(entry: str | tuple[str, ...]) -> tuple[str, ...]:

@@ -22,9 +22,9 @@ heavy_connections = Gauge(
     registry=REGISTRY,
 )
 
-heavy_connections = Gauge(
-    "cv3_heavy_connections",
-    "Slots for heavy work that are taken in this process; MongoDB.MaxJobs at most.",
+job_slots = Gauge(
+    "cv3_job_slots",
+    "Slots for jobs that are taken in this process; at most MongoDB.MaxJobs.",
     registry=REGISTRY,
 )
 jobs = Gauge(

@@ -6,6 +6,7 @@ from time import monotonic
 
 from cvf_app.child import A, Progress, R, call_of, result_of
 from cvf_app.jobs.lease import Lease
+from cvf_app.jobs.model import JobId
 from cvf_app.jobs.workload import Limits, Order, Placement, Workload
 from cvf_app.jobs.workload.tail import text_of
 
@@ -26,6 +27,11 @@ class AttemptSteps:
         # A job has its limits once, so its pieces of work go one after the other.
         self._turn = asyncio.Lock()
         self._placement: Placement | None = None
+
+    @property
+    def job_id(self) -> JobId:
+        """The id of the job."""
+        return self._lease.job_id
 
     @property
     def attempt(self) -> int:
@@ -50,7 +56,7 @@ class AttemptSteps:
             await self._lease.bounded(self._workload.enforcement)
             left = self._until - monotonic()
             limits = Limits(self._limits.cores, self._limits.memory_mib, left)
-            placement = await self._workload.start(Order(self._lease.job.job_id, call, limits))
+            placement = await self._workload.start(Order(self._lease.job_id, call, limits))
             self._placement = placement
             try:
                 answer = await self._workload.outcome(placement, progress)

@@ -32,7 +32,7 @@ from cvf_app.jobs.service import MOST_ATTEMPTS, Due, Jobs
 from cvf_app.jobs.steps import AttemptSteps
 from cvf_app.jobs.workload import Limits, Workload, time_is_up
 from cvf_app.jobs.workload.process import Processes
-from cvf_app.metrics import heavy_connections
+from cvf_app.metrics import job_slots
 from cvf_app.wire import Job, convert
 
 SWEEP_SECONDS = 2.0
@@ -127,7 +127,7 @@ class Worker:
         lease: Lease | None = None
         try:
             await self._slots.acquire()
-            heavy_connections.inc()
+            job_slots.inc()
             try:
                 if await self._reserve(due):
                     lease = await self._jobs.claim(due.job_id, self._tasks)
@@ -150,7 +150,7 @@ class Worker:
     async def _give_back(self, job_id: JobId) -> None:
         """Free the slot at once, and the share of the host if there is one."""
         self._slots.release()
-        heavy_connections.dec()
+        job_slots.dec()
         if self._ledger is not None:
             await self._ledger.release(job_id)
 

@@ -37,6 +37,7 @@ class Held:
             attempts=3,
             created_at=0,
         )
+        self.job_id = self.job.job_id
         self.attempt = 3
         self.output = ""
         self.enforcement = ""
