@@ -31,7 +31,10 @@ from cvf_app.files.service import Files
 from cvf_app.files.store import FileStore
 from cvf_app.groups.service import Groups
 from cvf_app.groups.store import GroupStore
+from cvf_app.jobs.ledger import Ledger
+from cvf_app.jobs.resources import Hosts
 from cvf_app.jobs.service import Jobs
+from cvf_app.jobs.sizes import Sizes
 from cvf_app.jobs.store import JobStore
 from cvf_app.jobs.worker import Worker
 from cvf_app.loops import Loops
@@ -63,6 +66,7 @@ LARGEST_BODY = 80 * 2**20
 RECOVER_SECONDS = 2.0
 CLEAN_SECONDS = 3600.0
 TEND_SECONDS = 1.0
+MEASURE_SECONDS = 15.0
 
 
 @dataclass(frozen=True)
@@ -137,6 +141,7 @@ class Parts:
     networks: Networks
     groups: Groups
     jobs: Jobs
+    hosts: Hosts
     files: Files
     pipelines: Pipelines
     sources: Sources
@@ -175,7 +180,10 @@ class Parts:
         group_store = GroupStore(mongo)
         groups = Groups(group_store, networks, user_store.known, source_store.known)
         job_store = JobStore(mongo.collection("jobs"))
-        jobs = Jobs(job_store, backends.queue, clock.now)
+        sizes = Sizes.of(config.jobs)
+        jobs = Jobs(job_store, backends.queue, clock.now, sizes)
+        ledger_name = f"cv3-jobs-{config.mongo_db.database}"
+        ledger = Ledger(backends.redis, clock.now, sizes, name=ledger_name)
         file_store = FileStore(mongo.collection("upload_tokens"), mongo.collection("files"))
         place = Place(Path(config.data.upload_path), config.data.chunk_size * 1024)
         files = Files(file_store, place, clock.now, config.data.valid_file_formats)
@@ -191,6 +199,7 @@ class Parts:
             backends.queue,
             source_jobs.handlers(ingestion),
             slots=config.mongo_db.max_jobs,
+            ledger=ledger,
         )
         watched = interfaces.Watched(users, groups, networks, jobs, pipelines, sources, records)
         outbox.know(watched.interfaces)
@@ -209,6 +218,7 @@ class Parts:
             networks=networks,
             groups=groups,
             jobs=jobs,
+            hosts=Hosts(ledger, sizes),
             files=files,
             pipelines=pipelines,
             sources=sources,
@@ -292,8 +302,9 @@ def _provide(
         started=time.monotonic(),
     )
     services = (parts.users, parts.networks, parts.groups, parts.jobs, parts.files)
-    more = (parts.pipelines, parts.sources, parts.requests, parts.records, parts.hub, vitals)
-    provide(app, {type(service): service for service in (*services, *more)})
+    more = (parts.hosts, parts.pipelines, parts.sources, parts.requests, parts.records)
+    others = (parts.hub, vitals)
+    provide(app, {type(service): service for service in (*services, *more, *others)})
     app.extensions["cv3_authenticate"] = parts.users.authenticate
 
 
@@ -308,6 +319,8 @@ def _start(loops: Loops, duties: frozenset[Duty], parts: Parts) -> None:
         for number in range(SLOTS):
             loops.start(f"queries {number + 1}", parts.records.work)
         loops.every("unanswered queries", RECOVER_SECONDS, parts.records.recover)
+    if Duty.EXPORTER in duties:
+        loops.every("job gauges", MEASURE_SECONDS, parts.jobs.measure)
     if Duty.SCHEDULER in duties:
         loops.every("leftovers", CLEAN_SECONDS, parts.requests.clean_up)
 

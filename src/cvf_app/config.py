@@ -9,6 +9,7 @@ file are for instances without a secret store; everything else secret comes from
 
 import hashlib
 import os
+import re
 from collections.abc import Mapping
 from enum import Enum
 from pathlib import Path
@@ -20,6 +21,11 @@ from cvf_app.errors import Invalid
 from cvf_app.wire import decode, encode
 
 _HIGHEST_PORT = 65535
+_SIZE_NAME = re.compile(r"[a-z][a-z0-9-]{0,31}")
+_MOST_CORES, _MOST_MIB, _MOST_MINUTES = 4096, 2**26, 60 * 24 * 366
+# An interpreter with our libraries takes about half of it.
+_LEAST_MIB = 128
+_LEAST_STALLED, _MOST_STALLED, _MOST_GRACE = 4, 3600, 600
 
 
 class Section(
@@ -93,6 +99,7 @@ class Cors(Section, frozen=True, kw_only=True):
         "X-Upload-Token",
         "Prefer",
         "Last-Event-ID",
+        "Idempotency-Key",
     )
 
 
@@ -232,6 +239,30 @@ class Secrets(Section, frozen=True, kw_only=True):
     path: str = ""
 
 
+class JobSize(Section, frozen=True, kw_only=True):
+    """What a job of one size may have at most; 0 cores or MiB is the whole budget of the host."""
+
+    cores: int = 0
+    memory_mib: int = msgspec.field(name="MemoryMiB", default=0)
+    minutes: int = 60
+
+
+class Jobs(Section, frozen=True, kw_only=True):
+    """Budget of each host that runs jobs (0: derived from the host), sizes, and who has which."""
+
+    cores: int = 0
+    memory_mib: int = msgspec.field(name="MemoryMiB", default=0)
+    sizes: dict[str, JobSize] = msgspec.field(
+        default_factory=lambda: {
+            "small": JobSize(cores=1, memory_mib=2048, minutes=60),
+            "large": JobSize(minutes=1440),
+        }
+    )
+    types: dict[str, str] = {}
+    stalled_after_seconds: int = 8
+    cancel_grace_seconds: int = 5
+
+
 class Mode(Enum):
     """Full: the services of a hospital. Local: one machine, loopback, embedded stand-ins."""
 
@@ -256,6 +287,7 @@ class Config(Section, frozen=True, kw_only=True):
     logging: Logging = Logging()
     identity: Identity = Identity()
     secrets: Secrets = Secrets()
+    jobs: Jobs = Jobs()
     mode: Mode = Mode.FULL
 
     @property
@@ -305,6 +337,38 @@ def _check(config: Config) -> None:
             "Name the origins that may call; '*' is not taken.",
             path="$.CORS.AllowOrigin",
         )
+    _check_jobs(config.jobs)
+
+
+def _check_jobs(jobs: Jobs) -> None:
+    for name in ("small", "large"):
+        if name not in jobs.sizes:
+            raise Invalid(f"There must be a size '{name}'.", path="$.Jobs.Sizes")
+    bounds: list[tuple[str, int, int, int]] = [
+        ("Cores", jobs.cores, 0, _MOST_CORES),
+        ("MemoryMiB", jobs.memory_mib, 0, _MOST_MIB),
+        ("StalledAfterSeconds", jobs.stalled_after_seconds, _LEAST_STALLED, _MOST_STALLED),
+        ("CancelGraceSeconds", jobs.cancel_grace_seconds, 0, _MOST_GRACE),
+    ]
+    for name, size in jobs.sizes.items():
+        if not _SIZE_NAME.fullmatch(name):
+            raise Invalid("A size is named in small letters, digits and -.", path="$.Jobs.Sizes")
+        where, least_mib = f"Sizes.{name}", _LEAST_MIB if size.memory_mib else 0
+        bounds += [
+            (f"{where}.Cores", size.cores, 0, jobs.cores or _MOST_CORES),
+            (f"{where}.MemoryMiB", size.memory_mib, least_mib, jobs.memory_mib or _MOST_MIB),
+            (f"{where}.Minutes", size.minutes, 1, _MOST_MINUTES),
+        ]
+    for where, number, least, most in bounds:
+        if not least <= number <= most:
+            raise Invalid(
+                f"This is a whole number from {least} to {most}; no size is larger than the "
+                "budget of the host.",
+                path=f"$.Jobs.{where}",
+            )
+    for task, size_name in jobs.types.items():
+        if size_name not in jobs.sizes:
+            raise Invalid(f"There is no size '{size_name}'.", path=f"$.Jobs.Types.{task}")
 
 
 def as_list(entry: str | tuple[str, ...]) -> tuple[str, ...]:

@@ -31,6 +31,15 @@ updates_dropped = Counter(
     registry=REGISTRY,
 )
 
+job_slots = Gauge(
+    "cv3_job_slots",
+    "Slots for jobs that are taken in this process; at most MongoDB.MaxJobs.",
+    registry=REGISTRY,
+)
+jobs = Gauge(
+    "cv3_jobs", "Jobs of this instance by kind and state.", ("task", "state"), registry=REGISTRY
+)
+
 
 def exposition() -> bytes:
     """Write all metrics in Prometheus' text format, version 0.0.4."""

@@ -13,7 +13,8 @@ import aiohttp
 import pytest
 
 from cvf_app.backends import log
-from cvf_app.loops import ChildRaised, in_process
+from cvf_app.child import ChildRaised
+from cvf_app.loops import in_process
 from cvf_app.records import service
 from cvf_app.wire import Wire
 
@@ -286,7 +287,10 @@ class TestHidden:
             (method, path, real)
             for real, paths in (
                 (world.files["noAccess"], ["/datafiles/{id}", "/datafiles/{id}/sample"]),
-                (world.jobs[0], ["/jobs/{id}", "/jobs/{id}/events", "/jobs/{id}/cancel"]),
+                (
+                    world.jobs[0],
+                    ["/jobs/{id}", "/jobs/{id}/events", "/jobs/{id}/log", "/jobs/{id}/cancel"],
+                ),
                 (world.groups["noAccess"], ["/groups/{id}"]),
             )
             for path in paths
@@ -413,7 +417,9 @@ class TestCanary:
         assert all(job["status"][-1]["error"]["cause"] == "input" for job in failed)
         await self.remap(world, pipeline)
         assert sum('"job_failed"' in line for line in written.lines) == len(failed)
-        paths = [f"/jobs/{job_id}{tail}" for job_id in world.jobs for tail in ("", "/events")]
+        paths = [
+            f"/jobs/{job_id}{tail}" for job_id in world.jobs for tail in ("", "/events", "/log")
+        ]
         for path in ("/jobs/?limit=200", *paths):
             assert CANARY.encode() not in (await world.node.call("GET", path)).body
 

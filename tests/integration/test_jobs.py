@@ -1,34 +1,26 @@
 """The job rail on a real database and a real Redis: workers die, Redis forgets, jobs still end."""
 
 import asyncio
-import os
 import pickletools
 import signal
-import sys
 import time
-from collections.abc import AsyncIterator, Callable, Iterator
-from contextlib import asynccontextmanager
-from dataclasses import dataclass
+from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 
 import pytest
 from quart import Quart
-from redis.asyncio import Redis
+from redis.asyncio import Redis as Client
 
-from cvf_app.backends.mongo import Mongo
-from cvf_app.backends.queue import Queue
 from cvf_app.errors import Conflict, NotFound
-from cvf_app.ids import new_id
-from cvf_app.jobs.model import JobDocument, JobId, JobState
+from cvf_app.jobs.model import JobId, JobState
 from cvf_app.jobs.routes import bp
 from cvf_app.jobs.service import Jobs
-from cvf_app.jobs.store import JobStore
 from cvf_app.parts import provide
 from cvf_app.principal import Principal, Role, UserId
 from cvf_app.web.access import check_access
 from cvf_app.web.errors import install
 from tests.support import services
-from tests.support.rail import Failing, Slow, rail, worker
+from tests.support.rail import Failing, Rail, Slow, opened
 
 ROOT = Path(__file__).parents[2]
 USER = UserId("user-1")
@@ -52,62 +44,12 @@ def mongo_uri() -> Iterator[str]:
         pytest.skip(str(reason))
 
 
-@dataclass
-class Rail:
-    mongo_uri: str
-    database: str
-    redis_url: str
-    jobs: Jobs
-    queue: Queue
-    store: JobStore
-    notes: Path
-
-    def lines(self) -> list[str]:
-        return self.notes.read_text().splitlines() if self.notes.exists() else []
-
-    @asynccontextmanager
-    async def working(self, slots: int = 4) -> AsyncIterator[None]:
-        jobs, queue, _ = self.jobs, self.queue, self.store
-        running = asyncio.create_task(worker(jobs, queue, slots).run())
-        try:
-            yield
-        finally:
-            running.cancel()
-            await asyncio.wait({running})
-
-    async def process(self) -> asyncio.subprocess.Process:
-        return await asyncio.create_subprocess_exec(
-            sys.executable,
-            "-m",
-            "tests.support.worker_process",
-            *(self.mongo_uri, self.database, self.redis_url, self.database),
-            cwd=ROOT,
-            env={**os.environ, "PYTHONPATH": f"{ROOT / 'src'}:{ROOT}"},
-        )
-
-    async def until(
-        self, job: JobDocument, seconds: float, holds: Callable[[JobDocument], bool] | None = None
-    ) -> JobDocument:
-        async with asyncio.timeout(seconds):
-            while True:
-                found = await self.jobs.get(job.job_id)
-                if holds(found) if holds else found.state.ended:
-                    return found
-                await asyncio.sleep(0.02)
-
-
 @pytest.fixture
 async def node(
     mongo_uri: str, redis_program: services.Program, tmp_path: Path
 ) -> AsyncIterator[Rail]:
-    database = f"cv3_test_{new_id()[:8]}"
-    mongo = Mongo.open(mongo_uri, database, 20)
-    jobs, queue, store = rail(mongo, redis_program.url, database)
-    await store.prepare()
-    yield Rail(mongo_uri, database, redis_program.url, jobs, queue, store, tmp_path / "notes")
-    await queue.close()
-    await mongo.drop()
-    mongo.close()
+    async with opened(mongo_uri, redis_program.url, tmp_path) as rail:
+        yield rail
 
 
 class TestRunning:
@@ -124,11 +66,12 @@ class TestRunning:
         assert ended.state is JobState.COMPLETE
         assert ended.result == {"attempt": 1}
         assert ended.progress == 1.0
-        assert [entry.state for entry in ended.status][:2] == [JobState.WAITING, JobState.RUNNING]
+        began_as = [entry.state for entry in ended.status][:3]
+        assert began_as == [JobState.WAITING, JobState.PREPARING, JobState.RUNNING]
         fractions = [each.progress for each in seen]
         assert fractions == sorted(fractions)
         # 20 reports in 2 s, at most two writes a second, beside start and end.
-        assert 4 <= len(ended.status) <= 9
+        assert 5 <= len(ended.status) <= 10
 
     async def test_a_key_names_one_open_job(self, node: Rail) -> None:
         first = await node.jobs.enqueue(Slow(path=str(node.notes)), USER, key="k")
@@ -291,7 +234,7 @@ class TestRedis:
     ) -> None:
         secret = "a-very-secret-argument"
         job = await node.jobs.enqueue(Slow(path=secret), USER)
-        async with Redis.from_url(redis_program.url) as client:
+        async with Client.from_url(redis_program.url) as client:
             keys = [key async for key in client.scan_iter(f"*{node.database}*")]
             dumps = b""
             for key in keys:
@@ -312,7 +255,7 @@ class TestRedis:
         self, node: Rail, redis_program: services.Program
     ) -> None:
         jobs = [await node.jobs.enqueue(Slow(path=str(node.notes)), USER) for _ in range(20)]
-        async with Redis.from_url(redis_program.url) as client:
+        async with Client.from_url(redis_program.url) as client:
             await client.flushall()
         began = time.monotonic()
         async with node.working():
@@ -321,7 +264,7 @@ class TestRedis:
                 await node.until(job, 15)
             print(f"20 forgotten jobs done after {time.monotonic() - began:.1f} s")
             # And in mid-work: the doorbell comes back.
-            async with Redis.from_url(redis_program.url) as client:
+            async with Client.from_url(redis_program.url) as client:
                 await client.flushall()
             later = await node.jobs.enqueue(Slow(path=str(node.notes)), USER)
             await node.until(later, 15)

@@ -9,8 +9,9 @@ from pathlib import Path
 
 import pytest
 
+from cvf_app.child import ChildExited, ChildKilled, ChildRaised
 from cvf_app.errors import Invalid, TimedOut
-from cvf_app.loops import ChildExited, ChildKilled, ChildRaised, in_process, in_thread
+from cvf_app.loops import in_process, in_thread
 from tests.support.rail import Order, toil
 
 ROOT = Path(__file__).parents[2]

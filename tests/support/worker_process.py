@@ -4,13 +4,14 @@ import asyncio
 import sys
 
 from cvf_app.backends.mongo import Mongo
-from tests.support.rail import rail, worker
+from cvf_app.backends.redis import Redis
+from tests.support.rail import ledger, rail, worker
 
 
 async def main(mongo_uri: str, database: str, redis_url: str, name: str) -> None:
     """Work until killed."""
     jobs, queue, _ = rail(Mongo.open(mongo_uri, database, 10), redis_url, name)
-    await worker(jobs, queue).run()
+    await worker(jobs, queue, ledger=ledger(Redis.open(redis_url, 4), name)).run()
 
 
 if __name__ == "__main__":

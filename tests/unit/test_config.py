@@ -10,6 +10,10 @@ ROOT = Path(__file__).resolve().parents[2]
 EXAMPLE = ROOT / "instance_config.json.example"
 
 
+def sized(name, **limits):
+    return {"Sizes": {"small": {}, "large": {}, name: limits}}
+
+
 @pytest.fixture
 def edited(tmp_path):
     def edit(**blocks):
@@ -61,12 +65,31 @@ class TestLoad:
             ({"Secrets": {"Provider": "file"}}, "$.Secrets.Path"),
             ({"CORS": {"AllowOrigin": "*"}}, "$.CORS.AllowOrigin"),
             ({"Logging": {"Level": "LOUD"}}, "$.Logging.Level"),
+            ({"Jobs": {"Cores": -1}}, "$.Jobs.Cores"),
+            ({"Jobs": {"Sizes": {"small": {}}}}, "$.Jobs.Sizes"),
+            ({"Jobs": {"Sizes": {"large": {}}}}, "$.Jobs.Sizes"),
+            ({"Jobs": sized("Not so")}, "$.Jobs.Sizes"),
+            ({"Jobs": {"Cores": 2} | sized("huge", Cores=3)}, "$.Jobs.Sizes.huge.Cores"),
+            (
+                {"Jobs": {"MemoryMiB": 900} | sized("huge", MemoryMiB=901)},
+                "$.Jobs.Sizes.huge.MemoryMiB",
+            ),
+            ({"Jobs": sized("tiny", MemoryMiB=1)}, "$.Jobs.Sizes.tiny.MemoryMiB"),
+            ({"Jobs": sized("brief", Minutes=0)}, "$.Jobs.Sizes.brief.Minutes"),
+            ({"Jobs": {"Types": {"Ingest": "vast"}}}, "$.Jobs.Types.Ingest"),
+            ({"Jobs": {"StalledAfterSeconds": 1}}, "$.Jobs.StalledAfterSeconds"),
+            ({"Jobs": {"CancelGraceSeconds": -1}}, "$.Jobs.CancelGraceSeconds"),
+            ({"Jobs": {"Sizes": {"small": {"Core": 1}, "large": {}}}}, "$.Jobs.Sizes[...]"),
         ],
     )
     def test_a_fault_is_told_with_its_path(self, edited, block, path):
         with pytest.raises(Invalid) as fault:
             load(edited(**block))
         assert fault.value.path == path
+
+    def test_jobs_may_have_sizes_of_any_name(self, edited):
+        jobs = {"Cores": 4, "Types": {"Remap": "huge"}} | sized("huge", Cores=4)
+        assert load(edited(Jobs=jobs)).jobs.sizes["huge"].cores == 4
 
     def test_a_missing_file_says_what_to_do(self, tmp_path):
         with pytest.raises(Invalid, match=r"instance_config\.json\.example"):

@@ -1,22 +1,25 @@
-"""Redis behind one small class: whether it answers, and how it is addressed.
+"""Redis behind one small class: whether it answers, how it is addressed, and shared values.
 
 Promises: a server that does not answer becomes `Unavailable` within two seconds; at most
 `max_connections` are open and a call waits for a free one instead of failing. Works over
 a unix socket or TCP, with Redis from 6.2 and Valkey.
 """
 
-from collections.abc import Iterator
+import asyncio
+import random
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Self
 from urllib.parse import quote, urlencode
 
 from redis.asyncio import BlockingConnectionPool
 from redis.asyncio import Redis as Client
-from redis.exceptions import RedisError
+from redis.exceptions import RedisError, WatchError
 
 from cvf_app.errors import Unavailable
 
 ANSWER_SECONDS = 2.0
+_TRIES = 50
 
 
 class Redis:
@@ -47,6 +50,46 @@ class Redis:
         """
         with _edge():
             await self._client.ping()
+
+    async def change(
+        self, key: str, change: Callable[[bytes | None], bytes], *, roster: str, seconds: int
+    ) -> None:
+        """Put in place of a value what is made of it, as if nobody else was there.
+
+        The key is kept for so many seconds, and stands in the roster, a set of keys.
+
+        Raises:
+            Unavailable: there was no answer, or others were always first.
+        """
+        with _edge():
+            async with self._client.pipeline(transaction=True) as pipe:
+                for attempt in range(_TRIES):
+                    try:
+                        await pipe.watch(key)
+                        value = change(_bytes(await pipe.get(key)))
+                        pipe.multi()  # type: ignore[no-untyped-call]  # the driver has no type for it
+                        pipe.set(key, value, ex=seconds)
+                        pipe.sadd(roster, key)
+                        await pipe.execute()
+                    except WatchError:
+                        await asyncio.sleep(random.uniform(0, 0.002 * (attempt + 1)))  # noqa: S311 - a pause
+                    else:
+                        return
+        raise Unavailable("The short-term store (Redis) is too busy.")
+
+    async def roster(self, roster: str) -> tuple[bytes, ...]:
+        """Return the values of all keys of a roster; those that are gone leave it.
+
+        Raises:
+            Unavailable: there was no answer.
+        """
+        with _edge():
+            keys = sorted(await self._client.smembers(roster))
+            values = await self._client.mget(keys) if keys else []
+            gone = [key for key, value in zip(keys, values, strict=True) if value is None]
+            if gone:
+                await self._client.srem(roster, *gone)
+            return tuple(found for found in map(_bytes, values) if found is not None)
 
     async def close(self) -> None:
         """Close every connection."""

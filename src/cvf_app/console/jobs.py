@@ -1,6 +1,8 @@
 """`cvf jobs`: work in the background."""
 
+from collections.abc import Mapping
 from typing import Annotated
+from urllib.parse import urlencode
 
 import typer
 
@@ -66,6 +68,64 @@ def show(context: typer.Context, job: JobArgument, json: AsJson = False) -> None
         out.print(f"What came of each file: cvf sources report {job}", markup=False)
 
 
+@jobs.command("log")
+def log(context: typer.Context, job: JobArgument, json: AsJson = False) -> None:
+    """Show the end of what a job has printed."""
+    found = server(context).get(f"/jobs/{job}/log")
+    if json:
+        details(found, for_program=True)
+        return
+    out.print(found["tail"], markup=False, highlight=False, end="")
+
+
+@jobs.command("delete")
+def delete(
+    context: typer.Context,
+    job: Annotated[str | None, typer.Argument(help="Id of the job.")] = None,
+    ended: Annotated[
+        str, typer.Option("--all", help="Instead of one: all that are ended, complete or failed.")
+    ] = "",
+    json: AsJson = False,
+) -> None:
+    """Delete a job that has ended, or all of them."""
+    if bool(job) == bool(ended):
+        raise typer.BadParameter("Name either a job or, by --all, which jobs.")
+    if job:
+        told = server(context).send("DELETE", f"/jobs/{job}")
+        said(told, f"Deleted {job}.", for_program=json)
+        return
+    told = server(context).send("DELETE", f"/jobs/?{urlencode({'filter': ended})}")
+    said(told, f"Deleted {told['deleted']}.", for_program=json)
+
+
+@jobs.command("resources")
+def resources(context: typer.Context, json: AsJson = False) -> None:
+    """Show what jobs may use and do use on each host."""
+    found = server(context).get("/jobs/resources")
+    if json:
+        details(found, for_program=True)
+        return
+    columns = {
+        "host": "Host",
+        "enforcement": "Limits hold by",
+        "cores": "Cores used",
+        "memory": "MiB used",
+        "running": "Running",
+        "waiting": "Waiting",
+    }
+    rows = [
+        {
+            **host,
+            "cores": f"{host['used']['cores']} of {host['limits']['cores']}",
+            "memory": f"{host['used']['memoryMib']} of {host['limits']['memoryMib']}",
+            "running": _counts(host["running"]),
+            "waiting": _counts(host["waiting"]),
+        }
+        for host in found["hosts"]
+    ]
+    table(rows, columns, for_program=False, none="No worker lives.")
+
+
 @jobs.command("cancel")
 def cancel(context: typer.Context, job: JobArgument, json: AsJson = False) -> None:
     """Ask a job to stop; what it began is undone."""
@@ -82,3 +142,7 @@ def follow_job(context: typer.Context, job: JobArgument, json: AsJson = False) -
         return
     out.print("Done.")
     details(ended.get("result") or {}, for_program=False)
+
+
+def _counts(sizes: Mapping[str, int]) -> str:
+    return ", ".join(f"{count} {size}" for size, count in sorted(sizes.items())) or "0"

@@ -4,7 +4,9 @@ from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, Protocol
 
+from cvf_app.child import A, Progress, R
 from cvf_app.jobs.model import JobId
+from cvf_app.jobs.sizes import SMALL
 from cvf_app.wire import Job
 
 
@@ -19,6 +21,24 @@ class Steps(Protocol):
     @property
     def attempt(self) -> int:
         """The number of this attempt, from 1."""
+        ...
+
+    @property
+    def cores(self) -> int:
+        """The most processes or threads that are of use to this job."""
+        ...
+
+    async def run(
+        self, function: Callable[[A, Progress], R], task: A, progress: Progress | None = None
+    ) -> R:
+        """Run a pure, annotated function of a module as this job's work, within its limits.
+
+        It is ended when the job is cancelled or its time is up.
+
+        Raises:
+            CafeVariomeError: the function raised one of ours; it arrives as its class in `errors`.
+            ChildKilled, ChildExited, ChildRaised, LimitReached: see `cvf_app.child`.
+        """
         ...
 
     async def report(self, stage: str, fraction: float) -> None:
@@ -38,11 +58,13 @@ class Handler:
     A job runs at least once: after a crash `run` is called again from the beginning, so it must
     come to the same end. `undo` is called after an error, a cancel or the last lost attempt,
     when `run` was begun at least once; it removes what an unfinished run leaves behind, may be
-    called twice, and must not touch what a finished run has made valid.
+    called twice, and must not touch what a finished run has made valid. `size` is a name of the
+    configured sizes; `Jobs.Types` there overrides it.
     """
 
     run: Callable[[Any, Steps], Awaitable[dict[str, Any] | None]]
     undo: Callable[[Any], Awaitable[None]] | None = None
+    size: str = SMALL
 
 
 Handlers = Mapping[type[Job], Handler]

@@ -23,22 +23,27 @@ class LeaseLost(Exception):
 
 
 class Lease:
-    """One worker's hold on one job; also the `Steps` that its handler sees."""
+    """One worker's hold on one job."""
 
-    def __init__(
+    def __init__(  # noqa: PLR0913, PLR0917 - what a claim has found
         self,
         store: JobStore,
         clock: Clock,
         job: JobDocument,
         name: str,
         ending: StatusEntry | None,
+        seconds: float = LEASE_SECONDS,
     ) -> None:
-        """Hold what `Jobs.claim` has claimed."""
+        """Hold what `Jobs.claim` has claimed; each renewal is good for so many seconds."""
         self._store = store
         self._clock = clock
         self._name = name
         self.job = job
         self.ending = ending
+        self.seconds = seconds
+        self.output = ""
+        self._output = ""
+        self._enforcement = ""
         self._stage = job.stage
         self._fraction = job.progress
         self._written = (self._stage, self._fraction)
@@ -55,6 +60,26 @@ class Lease:
         """The number of this attempt, from 1."""
         return self.job.attempts
 
+    async def begin(self) -> None:
+        """Say that the job runs now.
+
+        Raises:
+            LeaseLost: the job is not ours any more.
+        """
+        entry = self._entry(JobState.RUNNING)
+        if not await self._store.begin(self.job.job_id, self._name, entry):
+            raise LeaseLost
+
+    async def bounded(self, enforcement: str) -> None:
+        """Say how the limits of the job's work are made to hold.
+
+        Raises:
+            LeaseLost: the job is not ours any more.
+        """
+        if enforcement != self._enforcement:
+            self._enforcement = enforcement
+            await self._note(enforcement=enforcement)
+
     async def report(self, stage: str, fraction: float) -> None:
         """Say what is being done and how far the job is; written at most twice a second."""
         self._stage = stage
@@ -64,11 +89,12 @@ class Lease:
             await self.flush()
 
     async def flush(self) -> None:
-        """Write the newest report if it has not been written.
+        """Write the newest report and output if they have not been written.
 
         Raises:
             LeaseLost: the job is not ours any more.
         """
+        await self._tell_output()
         newest = (self._stage, self._fraction)
         if newest == self._written:
             return
@@ -87,7 +113,7 @@ class Lease:
         Raises:
             LeaseLost: the job is not ours any more.
         """
-        until = self._clock().timestamp() + LEASE_SECONDS
+        until = self._clock().timestamp() + self.seconds
         if await self._store.renew(self.job.job_id, self._name, until, heed_cancel=heed_cancel):
             return True
         if heed_cancel and await self._store.renew(
@@ -102,6 +128,7 @@ class Lease:
         Raises:
             LeaseLost: the job is not ours any more.
         """
+        await self._tell_output()
         self.ending = self._entry(state, stage=self._stage, fault=fault)
         if not await self._store.set_ending(self.job.job_id, self._name, self.ending):
             raise LeaseLost
@@ -112,6 +139,7 @@ class Lease:
         Raises:
             LeaseLost: the job is not ours any more.
         """
+        await self._tell_output()
         if entry is None:
             self._fraction = 1.0
             entry = self._entry(JobState.COMPLETE, stage="complete")
@@ -128,6 +156,15 @@ class Lease:
         begin = self._clock().timestamp() + seconds
         entry = self._entry(JobState.WAITING, stage=stage)
         if not await self._store.hand_back(self.job.job_id, self._name, attempts, begin, entry):
+            raise LeaseLost
+
+    async def _tell_output(self) -> None:
+        if self.output != self._output:
+            await self._note(output=self.output)
+            self._output = self.output
+
+    async def _note(self, **noted: str) -> None:
+        if not await self._store.note(self.job.job_id, self._name, **noted):
             raise LeaseLost
 
     def _entry(

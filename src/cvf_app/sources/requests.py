@@ -4,7 +4,7 @@ import msgspec
 
 from cvf_app.errors import Conflict, Invalid, NotFound
 from cvf_app.files.formats import TABLES
-from cvf_app.ids import SourceId, new_id
+from cvf_app.ids import SourceId, id_of, new_id
 from cvf_app.jobs.model import JobDocument, JobId
 from cvf_app.jobs.service import Jobs
 from cvf_app.pipelines.model import FilePipeline, Pipeline, PipelineId, RemapPipeline
@@ -33,7 +33,11 @@ class Requests:
         self.reports = Reports(sources, jobs)
 
     async def ingest(
-        self, source_id: SourceId, asked: IngestRequest, user_id: UserId
+        self,
+        source_id: SourceId,
+        asked: IngestRequest,
+        user_id: UserId,
+        idempotency: str | None = None,
     ) -> JobDocument:
         """Begin to read data files.
 
@@ -59,13 +63,18 @@ class Requests:
                 source_id=source_id,
                 pipeline_id=asked.pipeline_id,
                 data_file_ids=asked.data_file_ids,
-                request_id=new_id(),
+                request_id=_request_id(user_id, idempotency),
             ),
             user_id,
+            idempotency,
         )
 
     async def remap(
-        self, source_id: SourceId, asked: IngestRequest, user_id: UserId
+        self,
+        source_id: SourceId,
+        asked: IngestRequest,
+        user_id: UserId,
+        idempotency: str | None = None,
     ) -> JobDocument:
         """Begin to turn read data files into subjects.
 
@@ -96,19 +105,23 @@ class Requests:
                 source_id=source_id,
                 pipeline_id=asked.pipeline_id,
                 data_file_ids=asked.data_file_ids,
-                request_id=new_id(),
+                request_id=_request_id(user_id, idempotency),
             ),
             user_id,
+            idempotency,
         )
 
-    async def reindex(self, source_id: SourceId, user_id: UserId) -> JobDocument:
+    async def reindex(
+        self, source_id: SourceId, user_id: UserId, idempotency: str | None = None
+    ) -> JobDocument:
         """Begin to build a new generation from the stored subjects.
 
         Raises:
             NotFound: there is no such source. Conflict: a job is at work on it.
         """
         await self._sources.require(source_id)
-        return await self._begin(Reindex(source_id=source_id, request_id=new_id()), user_id)
+        job = Reindex(source_id=source_id, request_id=_request_id(user_id, idempotency))
+        return await self._begin(job, user_id, idempotency)
 
     async def delete_file(self, data_file_id: DataFileId, user_id: UserId) -> JobDocument | None:
         """Delete a data file; a job takes its subjects out of what answers, if it has any.
@@ -172,10 +185,19 @@ class Requests:
         except NotFound:
             return False
 
-    async def _begin(self, job: Ingest | Remap | Reindex, user_id: UserId) -> JobDocument:
+    async def _begin(
+        self, job: Ingest | Remap | Reindex, user_id: UserId, idempotency: str | None
+    ) -> JobDocument:
         """Give a job to the rail, unless another is at work on the source."""
-        document = await self._jobs.enqueue(job, user_id, key=job_key(job.source_id))
+        document = await self._jobs.enqueue(
+            job, user_id, key=job_key(job.source_id), idempotency=idempotency
+        )
         if document.args.get("requestId") != job.request_id:
             raise Conflict(_BUSY)
         await self._store.set_job(job.source_id, document.job_id)
         return document
+
+
+def _request_id(user_id: UserId, idempotency: str | None) -> str:
+    """Return a new id, or the same one for each request that a user sends with one key."""
+    return new_id() if idempotency is None else id_of(user_id, idempotency)

@@ -25,7 +25,7 @@ from cvf_app.sources.requests import Requests
 from cvf_app.sources.sample import sample
 from cvf_app.sources.service import Sources
 from cvf_app.web.access import ANYONE_KNOWN, DATA, allow, principal
-from cvf_app.web.io import DONE, body, reply
+from cvf_app.web.io import DONE, body, idempotency_key, reply
 
 bp = Blueprint("sources", __name__)
 _TAKEN = "The file chunk uploaded successfully"
@@ -99,7 +99,7 @@ async def rename_in_eav_index(source_id: SourceId) -> Response:
 @allow(*DATA)
 async def index_source(source_id: SourceId) -> Response:
     """Begin to build a source's index anew."""
-    job = await use(Requests).reindex(source_id, principal().user_id)
+    job = await use(Requests).reindex(source_id, principal().user_id, idempotency_key())
     return reply(Started(status=DONE.status, job_id=job.job_id))
 
 
@@ -146,7 +146,9 @@ async def list_data_files(source_id: SourceId) -> Response:
 @allow(*DATA)
 async def ingest(source_id: SourceId) -> Response:
     """Begin to read data files into a source."""
-    job = await use(Requests).ingest(source_id, await body(IngestRequest), principal().user_id)
+    job = await use(Requests).ingest(
+        source_id, await body(IngestRequest), principal().user_id, idempotency_key()
+    )
     return reply(Started(status=DONE.status, job_id=job.job_id))
 
 
@@ -155,7 +157,9 @@ async def ingest(source_id: SourceId) -> Response:
 @allow(*DATA)
 async def remap(source_id: SourceId) -> Response:
     """Begin to turn read tables into subjects."""
-    job = await use(Requests).remap(source_id, await body(IngestRequest), principal().user_id)
+    job = await use(Requests).remap(
+        source_id, await body(IngestRequest), principal().user_id, idempotency_key()
+    )
     return reply(Started(status=DONE.status, job_id=job.job_id))
 
 

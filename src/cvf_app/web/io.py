@@ -1,6 +1,7 @@
 """Bodies in, replies out: a handler reads a struct and returns a struct, never a dictionary."""
 
 import asyncio
+import re
 from typing import TypeVar
 
 from quart import Response, request
@@ -10,6 +11,7 @@ from cvf_app.wire import Wire, decode, encode
 
 T = TypeVar("T")
 LARGEST_BODY = 2**20
+_KEY = re.compile(r"[\x20-\x7e]{1,255}")
 
 
 class Success(Wire, frozen=True, kw_only=True):
@@ -62,6 +64,23 @@ def reply(value: object, status: int = 200, *, location: str | None = None) -> R
     if location is not None:
         response.headers["Location"] = location
     return response
+
+
+def idempotency_key() -> str | None:
+    """Return the request's `Idempotency-Key` (draft-ietf-httpapi-idempotency-key-header), or none.
+
+    Raises:
+        Invalid: it is empty, longer than 255 characters, or has others than visible ASCII.
+    """
+    key = request.headers.get("Idempotency-Key")
+    if key is None:
+        return None
+    if not _KEY.fullmatch(key):
+        raise Invalid(
+            "An Idempotency-Key has 1 to 255 visible characters of ASCII.",
+            path="$.Idempotency-Key",
+        )
+    return key
 
 
 def whole_number(name: str, default: int, least: int, most: int) -> int:

@@ -3,10 +3,10 @@
 import pytest
 
 from cvf_app import errors
+from cvf_app.child import ChildExited, ChildKilled, ChildRaised, LimitReached
 from cvf_app.jobs.faults import fault_of
 from cvf_app.jobs.handler import task_of
 from cvf_app.jobs.model import JobState
-from cvf_app.loops import ChildExited, ChildKilled
 from cvf_app.wire import Job
 from tests.support.rail import Slow
 
@@ -23,6 +23,7 @@ class TestFaultOf:
             (TimeoutError(), "timeout"),
             (errors.StorageFull("No room."), "limit"),
             (MemoryError(), "limit"),
+            (LimitReached(), "limit"),
             (errors.Unavailable("No answer."), "exception"),
             (ZeroDivisionError("secret"), "exception"),
         ],
@@ -32,6 +33,23 @@ class TestFaultOf:
         assert fault.cause == cause
         assert fault.message.endswith(".")
         assert "secret" not in fault.message
+
+    def test_of_a_surprise_the_details_tell_where_and_never_what(self) -> None:
+        def spill() -> None:
+            raise KeyError("secret")
+
+        try:
+            spill()
+        except KeyError as raised:
+            details = "\n".join(fault_of(raised).details)
+        assert details.startswith("KeyError\n")
+        assert "spill (" in details
+        assert "secret" not in details
+
+    def test_of_a_childs_surprise_the_frames_are_the_childs(self) -> None:
+        frames = [{"name": "parse", "filename": "x.py", "lineno": 3}]
+        raised = ChildRaised("KeyError", [{"exc_type": "KeyError", "frames": frames}])
+        assert fault_of(raised).details == ("KeyError", "  parse (x.py:3)")
 
     def test_a_foreseen_failure_shows_its_sentence(self) -> None:
         assert fault_of(errors.Invalid("Line 3 is empty.")).message == "Line 3 is empty."
@@ -50,6 +68,6 @@ class TestTaskOf:
 
 
 class TestJobState:
-    def test_four_states_are_ends(self) -> None:
+    def test_five_states_are_ends(self) -> None:
         ends = {state.value for state in JobState if state.ended}
-        assert ends == {"complete", "error", "cancelled", "lost"}
+        assert ends == {"complete", "error", "cancelled", "lost", "cached"}
