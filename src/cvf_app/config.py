@@ -240,7 +240,7 @@ class Secrets(Section, frozen=True, kw_only=True):
 
 
 class JobSize(Section, frozen=True, kw_only=True):
-    """What a job of one size may have at most; 0 cores or MiB is the whole budget of the host."""
+    """What a job of one size may have at most; 0: all that the host has for jobs."""
 
     cores: int = 0
     memory_mib: int = msgspec.field(name="MemoryMiB", default=0)
@@ -255,7 +255,7 @@ class Jobs(Section, frozen=True, kw_only=True):
     sizes: dict[str, JobSize] = msgspec.field(
         default_factory=lambda: {
             "small": JobSize(cores=1, memory_mib=2048, minutes=60),
-            "large": JobSize(minutes=1440),
+            "large": JobSize(memory_mib=4096, minutes=1440),
         }
     )
     types: dict[str, str] = {}

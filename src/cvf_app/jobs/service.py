@@ -85,9 +85,11 @@ class Jobs:
         *,
         key: str | None = None,
         idempotency: str | None = None,
+        size: str | None = None,
     ) -> JobDocument:
         """Take a job in and return it; with a key, the job of that key that has not ended yet.
 
+        `size` is another one than its kind has by itself; what is configured for the kind wins.
         With the idempotency key of a request, the job that this user asked for with it in the last
         24 hours, also when it has ended. The job is safe when this returns, also when no worker
         could be told: their sweep finds it.
@@ -103,7 +105,7 @@ class Jobs:
             task=task,
             args=args,
             user_id=principal_id,
-            **self._size(task),
+            **self._size(task, size or self._own_sizes.get(task, SMALL)),
             state=JobState.WAITING,
             progress=0.0,
             attempts=0,
@@ -295,15 +297,15 @@ class Jobs:
             until=until,
             attempts=attempts,
             entry=entry,
-            size=self._size(job.task),
+            size=self._size(job.task, job.size),
         ):
             return None
         seconds = self.sizes.stalled_after
         return Lease(self._store, self._clock, (await self.get(job_id)), name, ending, seconds)
 
-    def _size(self, task: str) -> dict[str, Any]:
+    def _size(self, task: str, own: str) -> dict[str, Any]:
         """Return the fields of a job that tell its size."""
-        size = self.sizes.size_of(task, self._own_sizes.get(task, SMALL))
+        size = self.sizes.size_of(task, own)
         limits = self.limits_of(size)
         return {"size": size, "proc": limits.cores, "mem": limits.memory_mib}
 
@@ -312,7 +314,7 @@ class Jobs:
         return Due(
             job_id=job.job_id,
             task=job.task,
-            size=str(self._size(job.task)["size"]),
+            size=str(self._size(job.task, job.size)["size"]),
             since=kept.queued_at,
             light=kept.ending is not None or self._ending(job) is not None,
         )

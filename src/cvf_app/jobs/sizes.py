@@ -11,6 +11,7 @@ from cvf_app import config
 from cvf_app.jobs.workload import Limits
 
 SMALL = "small"
+LARGE = "large"
 _MIB = 2**20
 # The rest is for the services beside us, and for the files that the kernel keeps at hand.
 _OURS = 0.75
@@ -33,13 +34,15 @@ class Sizes:
     def of(cls, jobs: config.Jobs, host: tuple[int, int] | None = None) -> Self:
         """Read the configuration for this host; what is larger than the budget is cut to it."""
         there = host or (_host_cores(), _host_mib())
-        cores, memory = jobs.cores or there[0], jobs.memory_mib or there[1]
+        most, memory = jobs.cores or there[0], jobs.memory_mib or there[1]
+        # One more than there are: a small job goes beside a large one, which may have them all.
+        cores = jobs.cores or most + 1
         limits: dict[str, Limits] = {}
         for name, size in jobs.sizes.items():
             if size.cores > cores or size.memory_mib > memory:
                 log.warning("size_cut_to_the_host", size=name, cores=cores, memory_mib=memory)
             limits[name] = Limits(
-                min(size.cores or cores, cores),
+                min(size.cores or most, cores),
                 min(size.memory_mib or memory, memory),
                 size.minutes * 60.0,
             )

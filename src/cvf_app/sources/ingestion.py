@@ -11,7 +11,7 @@ from cvf_app.errors import Invalid
 from cvf_app.files.formats import TABLES
 from cvf_app.ids import SourceId
 from cvf_app.jobs.handler import Steps
-from cvf_app.loops import in_process, in_thread
+from cvf_app.loops import in_thread
 from cvf_app.pipelines.model import FilePipeline, RemapPipeline
 from cvf_app.pipelines.service import Pipelines
 from cvf_app.pipelines.take_in import Report
@@ -46,7 +46,7 @@ class Ingestion:
             NotFound: the source was deleted.
         """
         return await Run.begin(
-            self._sources, source_id, steps, start=in_process, reached=self._reached
+            self._sources, source_id, steps, start=steps.run, reached=self._reached
         )
 
     async def ingest(self, job: Ingest, steps: Steps) -> dict[str, Any]:

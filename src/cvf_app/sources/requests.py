@@ -7,6 +7,7 @@ from cvf_app.files.formats import TABLES
 from cvf_app.ids import SourceId, id_of, new_id
 from cvf_app.jobs.model import JobDocument, JobId
 from cvf_app.jobs.service import Jobs
+from cvf_app.jobs.sizes import LARGE, SMALL
 from cvf_app.pipelines.model import FilePipeline, Pipeline, PipelineId, RemapPipeline
 from cvf_app.pipelines.service import Pipelines
 from cvf_app.principal import UserId
@@ -15,6 +16,8 @@ from cvf_app.sources.model import DataFileId, Ingest, IngestRequest, KeptFile, R
 from cvf_app.sources.reports import Reports
 from cvf_app.sources.service import SYSTEM, Sources, job_key
 
+LARGE_BYTES = 16 * 2**20
+LARGE_SUBJECTS = 20_000
 _BUSY = "A job is at work on this source already; wait for its end or cancel it."
 
 
@@ -185,12 +188,24 @@ class Requests:
         except NotFound:
             return False
 
+    async def _is_large(self, job: Ingest | Remap | Reindex) -> bool:
+        """Say whether a job has much to read."""
+        if isinstance(job, Reindex):
+            _, contents = await self._sources.require(job.source_id)
+            return contents.record_count > LARGE_SUBJECTS
+        files = [await self._sources.get_file(each) for each in job.data_file_ids]
+        return sum(file.size for file in files) > LARGE_BYTES
+
     async def _begin(
         self, job: Ingest | Remap | Reindex, user_id: UserId, idempotency: str | None
     ) -> JobDocument:
         """Give a job to the rail, unless another is at work on the source."""
         document = await self._jobs.enqueue(
-            job, user_id, key=job_key(job.source_id), idempotency=idempotency
+            job,
+            user_id,
+            key=job_key(job.source_id),
+            idempotency=idempotency,
+            size=LARGE if await self._is_large(job) else SMALL,
         )
         if document.args.get("requestId") != job.request_id:
             raise Conflict(_BUSY)
