@@ -43,6 +43,7 @@ from cvf_app.pipelines.store import PipelineStore
 from cvf_app.records.service import SLOTS, Records
 from cvf_app.records.store import RecordStore
 from cvf_app.sources import jobs as source_jobs
+from cvf_app.sources.dry_run import DryRuns
 from cvf_app.sources.ingestion import Ingestion
 from cvf_app.sources.requests import Requests
 from cvf_app.sources.service import Sources
@@ -141,6 +142,7 @@ class Parts:
     pipelines: Pipelines
     sources: Sources
     requests: Requests
+    dry_runs: DryRuns
     records: Records
     worker: Worker
     outbox: Outbox
@@ -213,6 +215,7 @@ class Parts:
             pipelines=pipelines,
             sources=sources,
             requests=requests,
+            dry_runs=DryRuns(sources, pipelines),
             records=records,
             worker=worker,
             outbox=outbox,
@@ -293,7 +296,7 @@ def _provide(
     )
     services = (parts.users, parts.networks, parts.groups, parts.jobs, parts.files)
     more = (parts.pipelines, parts.sources, parts.requests, parts.records, parts.hub, vitals)
-    provide(app, {type(service): service for service in (*services, *more)})
+    provide(app, {type(service): service for service in (*services, *more, parts.dry_runs)})
     app.extensions["cv3_authenticate"] = parts.users.authenticate
 
 
