@@ -80,6 +80,8 @@ def _check_file(pipeline: FilePipeline) -> None:
         if wanted.equals:
             said = "The row filter needs a text."
             _check_column(wanted.equals, said, "$.rowFilter.equals")
+    if pipeline.sheet is not None:
+        _check_name(pipeline.sheet, "The sheet needs a name.", "$.sheet")
     _check_missing(pipeline.missing)
     _check_location(pipeline)
 
