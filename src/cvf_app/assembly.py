@@ -46,6 +46,7 @@ from cvf_app.pipelines.store import PipelineStore
 from cvf_app.records.service import SLOTS, Records
 from cvf_app.records.store import RecordStore
 from cvf_app.sources import jobs as source_jobs
+from cvf_app.sources.dry_run import DryRuns
 from cvf_app.sources.ingestion import Ingestion
 from cvf_app.sources.requests import Requests
 from cvf_app.sources.service import Sources
@@ -146,6 +147,7 @@ class Parts:
     pipelines: Pipelines
     sources: Sources
     requests: Requests
+    dry_runs: DryRuns
     records: Records
     worker: Worker
     outbox: Outbox
@@ -223,6 +225,7 @@ class Parts:
             pipelines=pipelines,
             sources=sources,
             requests=requests,
+            dry_runs=DryRuns(sources, pipelines),
             records=records,
             worker=worker,
             outbox=outbox,
@@ -303,7 +306,7 @@ def _provide(
     )
     services = (parts.users, parts.networks, parts.groups, parts.jobs, parts.files)
     more = (parts.hosts, parts.pipelines, parts.sources, parts.requests, parts.records)
-    others = (parts.hub, vitals)
+    others = (parts.dry_runs, parts.hub, vitals)
     provide(app, {type(service): service for service in (*services, *more, *others)})
     app.extensions["cv3_authenticate"] = parts.users.authenticate
 

@@ -168,6 +168,9 @@ def ingest(
     ] = None,
     file: FileOption = None,
     no_wait: NoWait = False,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Only show what the head of each file would give.")
+    ] = False,
     json: AsJson = False,
 ) -> None:
     """Take data files in: those named, else all that are not yet processed."""
@@ -176,6 +179,9 @@ def ingest(
     asked = server(context)
     found = source_named(asked, source)
     files = _chosen(asked, found, file, lambda one: not one.get("isProcessed"))
+    if dry_run:
+        _try(asked, found, files, (pipeline, remap_by), json)
+        return
     body: dict[str, Json] = {"dataFileIDs": files}
     if pipeline is not None:
         body["pipelineID"] = pipeline_named(asked, pipeline)["pipelineId"]
@@ -185,6 +191,30 @@ def ingest(
     if remap_by is not None and ended:
         body["pipelineID"] = pipeline_named(asked, remap_by)["pipelineId"]
         _run(asked, f"/sources/{found['sourceId']}/remap", body, no_wait, json)
+
+
+def _try(
+    asked: Server,
+    source: Json,
+    files: list[str],
+    pipelines: tuple[str | None, str | None],
+    for_program: bool,
+) -> None:
+    """Show what the head of each file would give."""
+    named = {
+        member: pipeline_named(asked, name)["pipelineId"]
+        for member, name in zip(("pipelineID", "remapPipelineID"), pipelines, strict=True)
+        if name is not None
+    }
+    for file in files:
+        body = {"dataFileID": file, **named}
+        found = asked.send("POST", f"/sources/{source['sourceId']}/dry-run", body)
+        if for_program:
+            details(found, for_program=True)
+            continue
+        for subject in found["subjects"]:
+            out.print_json(data=subject)
+        details(found["report"], for_program=False)
 
 
 def remap(

@@ -14,7 +14,6 @@ import struct
 import tempfile
 from array import array
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass, field
 from operator import itemgetter
 from pathlib import Path
 from types import TracebackType
@@ -24,19 +23,18 @@ import msgspec
 import numpy as np
 from pyroaring import BitMap
 
-from cvf_app.engine.columns import ColumnWriter, Numbers
-from cvf_app.engine.keys import Kind, key, number
-from cvf_app.engine.plan import AFFECTED, AGE, EAV, FAMILY_TYPE, GENDER, GENES, VARIANT
-from cvf_app.subject import Scalar, Subject, Term
+from cvf_app.engine.columns import ColumnWriter
+from cvf_app.engine.gathered import VARIANT_RECORD, Gathered, numbers_of
+from cvf_app.engine.keys import Kind
+from cvf_app.subject import Subject
 from cvf_app.wire import Wire, encode
 
 RUN_SUBJECTS = 20_000
 SEGMENT_SUBJECTS = 1_000_000
 FORMAT = 2
-_HAS = "has"
 _RECORD = struct.Struct("<II")
 _ENTRY = struct.Struct("<QQQ")
-_VARIANT = np.dtype([("af", "<f8"), ("row", "<u4"), ("ac", "<u4")])
+_END = struct.Struct("<Q")
 _BUFFER = 1 << 16
 
 
@@ -156,114 +154,6 @@ def _sync(path: Path) -> None:
         os.close(handle)
 
 
-@dataclass(slots=True)
-class Gathered:
-    """What some thousands of subjects hold, by key, with the rows in ascending order."""
-
-    rows: dict[tuple[Kind, str, str], "array[int]"] = field(default_factory=dict)
-    numbers: dict[tuple[Kind, str], tuple["array[int]", "array[float]"]] = field(
-        default_factory=dict
-    )
-    variants: dict[tuple[str, str], list[tuple[float, int, int]]] = field(default_factory=dict)
-
-    def post(self, kind: Kind, name: str, value: str, row: int) -> None:
-        """Note that a row has this value, once."""
-        rows = self.rows.get((kind, name, value))
-        if rows is None:
-            self.rows[kind, name, value] = array("I", (row,))
-        elif rows[-1] != row:
-            rows.append(row)
-
-    def measure(self, kind: Kind, name: str, value: float, row: int) -> None:
-        """Note a number of a row."""
-        pair = self.numbers.get((kind, name))
-        if pair is None:
-            pair = self.numbers[kind, name] = (array("I"), array("d"))
-        pair[0].append(row)
-        pair[1].append(number(value))
-
-    def index(self, subject: Subject, row: int) -> None:
-        """Note everything of a subject that can be asked for."""
-        self._demographics(subject, row)
-        for name, terms in (
-            ("hpo", subject.hpo),
-            ("ordo", subject.ordo),
-            ("snomed", subject.snomed),
-        ):
-            for term in terms:
-                for one in _ids(term):
-                    self.post(Kind.FIELD, name, one, row)
-                    self.post(Kind.FIELD, _HAS, name, row)
-        for entry in subject.alleles:
-            for allele in entry.alleles:
-                self.post(Kind.ALLELE, entry.gene, allele, row)
-                self.post(Kind.HAS_ALLELES, entry.gene, "", row)
-                self.post(Kind.FIELD, _HAS, GENES, row)
-        for variant in subject.variant:
-            mutation = "" if variant.mutation is None else variant.mutation.value
-            af = float("nan") if variant.af is None else variant.af
-            ac = 1 if variant.ac is None else variant.ac
-            self.variants.setdefault((variant.gene, mutation), []).append((af, row, ac))
-            self.post(Kind.FIELD, _HAS, VARIANT, row)
-        for attribute, value in subject.eav.items():
-            for element in value if isinstance(value, tuple) else (value,):
-                self._attribute(attribute, element, row)
-
-    def _demographics(self, subject: Subject, row: int) -> None:
-        for name, age in (
-            ("age", subject.age),
-            ("ageFirstDiagnosis", subject.age_first_diagnosis),
-            ("ageFirstSymptoms", subject.age_first_symptoms),
-        ):
-            if age is not None:
-                self.measure(Kind.AGES, name, age, row)
-                self.post(Kind.FIELD, _HAS, AGE, row)
-        if subject.sex is not None:
-            self.post(Kind.FIELD, GENDER, subject.sex.value, row)
-            self.post(Kind.FIELD, _HAS, GENDER, row)
-        if subject.family_type is not None:
-            self.post(Kind.FIELD, FAMILY_TYPE, subject.family_type.value, row)
-            self.post(Kind.FIELD, _HAS, FAMILY_TYPE, row)
-        if subject.affected is not None:
-            self.post(Kind.FIELD, AFFECTED, "true" if subject.affected else "false", row)
-            self.post(Kind.FIELD, _HAS, AFFECTED, row)
-
-    def _attribute(self, attribute: str, value: Scalar, row: int) -> None:
-        self.post(Kind.FIELD, _HAS, EAV, row)
-        self.post(Kind.HAS_ATTRIBUTE, attribute, "", row)
-        # A truth value is an integer to Python, but no number to a person who asks.
-        if isinstance(value, bool):
-            self.post(Kind.TRUTH, attribute, "true" if value else "false", row)
-        elif isinstance(value, str):
-            self.post(Kind.TEXT, attribute, value, row)
-        else:
-            self.measure(Kind.NUMBERS, attribute, value, row)
-
-    def records(self) -> Iterator[tuple[bytes, bytes]]:
-        """Give every key with its rows or values as bytes, in the order of the keys."""
-        made: list[tuple[bytes, bytes]] = [
-            (key(kind, name, value), rows.tobytes())
-            for (kind, name, value), rows in self.rows.items()
-        ]
-        made += [
-            (key(kind, name), _NUMBER_HEAD.pack(len(rows)) + rows.tobytes() + values.tobytes())
-            for (kind, name), (rows, values) in self.numbers.items()
-        ]
-        made += [
-            (key(Kind.VARIANTS, gene, mutation), np.array(entries, _VARIANT).tobytes())
-            for (gene, mutation), entries in self.variants.items()
-        ]
-        made.sort(key=itemgetter(0))
-        return iter(made)
-
-
-_NUMBER_HEAD = struct.Struct("<Q")
-
-
-def _ids(term: Term) -> Iterable[str]:
-    return (term,) if isinstance(term, str) else term
-
-
 class SegmentWriter:
     """Takes the subjects of one segment, in row order, and writes its files."""
 
@@ -341,7 +231,7 @@ class _Texts:
     def add(self, text: bytes) -> None:
         self._text.write(text)
         self._end += len(text)
-        self._ends.write(_NUMBER_HEAD.pack(self._end))
+        self._ends.write(_END.pack(self._end))
 
     def close(self) -> None:
         self._text.close()
@@ -373,7 +263,7 @@ class _Tables:
     def add(self, name: bytes, payloads: list[bytes]) -> None:
         match Kind(name[:1]):
             case Kind.AGES | Kind.NUMBERS:
-                start, size = self._columns.add([_numbers(one) for one in payloads])
+                start, size = self._columns.add([numbers_of(one) for one in payloads])
             case Kind.VARIANTS:
                 start, size = self._variants(payloads)
             case _:
@@ -392,7 +282,7 @@ class _Tables:
         return start, len(written)
 
     def _variants(self, payloads: list[bytes]) -> tuple[int, int]:
-        entries = np.frombuffer(b"".join(payloads), _VARIANT)
+        entries = np.frombuffer(b"".join(payloads), VARIANT_RECORD)
         # Unknown frequencies are NaN, which sorts behind every number.
         entries = entries[np.argsort(entries["af"], kind="stable")]
         self._files["afs"].write(entries["af"].tobytes())
@@ -401,10 +291,3 @@ class _Tables:
         start = self._varied
         self._varied += len(entries)
         return start, len(entries)
-
-
-def _numbers(payload: bytes) -> Numbers:
-    (count,) = _NUMBER_HEAD.unpack_from(payload)
-    start = _NUMBER_HEAD.size
-    rows = np.frombuffer(payload, "<u4", count, start)
-    return Numbers(rows, np.frombuffer(payload, "<f8", count, start + rows.nbytes))

@@ -15,7 +15,7 @@ from cvf_app.pipelines.compressed import opened
 from cvf_app.pipelines.expand import separator, subject_of_name
 from cvf_app.pipelines.json_rows import JsonRows
 from cvf_app.pipelines.model import FilePipeline, Refusal, Unreadable
-from cvf_app.pipelines.objects import objects
+from cvf_app.pipelines.objects import Batch, batches
 from cvf_app.pipelines.read import Table
 from cvf_app.pipelines.rows import Rows
 from cvf_app.pipelines.sheet import Sheet
@@ -62,14 +62,14 @@ def rows_of(
     raise Unreadable(f"Files of the kind {kind} have no rows.")
 
 
-def documents_of(file: BinaryIO, advance: _Advance) -> Iterator[tuple[str, bytes]]:
-    """Yield the objects of a JSON file with the words that say where each is.
+def batches_of(file: BinaryIO, advance: _Advance) -> Iterator[Batch]:
+    """Yield the objects of a JSON file, some hundred KiB of them at a time.
 
     Raises:
         Unreadable: the content is broken; the sentence says where.
     """
     stream, told = opened(file, advance)
-    return objects(stream, told)
+    return batches(stream, told)
 
 
 def variants_of(file: BinaryIO, kind: Literal["vcf", "bcf"] | FileFormat, advance: _Advance) -> Vcf:

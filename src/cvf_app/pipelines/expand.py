@@ -39,6 +39,7 @@ class Staged(NamedTuple):
 
     subject_id: SubjectId
     cells: dict[str, list[str]]
+    line: int = 0
 
 
 class Origin(NamedTuple):
@@ -85,6 +86,7 @@ def stage(
         Unreadable: a column that the pipeline names is missing, or there are too many subjects.
     """
     rows = _kept(table, pipeline)
+    missing = _missing(pipeline)
     match location(pipeline):
         case Location.COLUMN:
             yield from _by_column(table, pipeline, rows, refuse)
@@ -92,13 +94,14 @@ def stage(
             whole = subject_of_name(origin.filename)
             data = _data_columns(table, pipeline, ())
             for row in rows:
-                yield Staged(whole, _cells(row, data))
+                yield Staged(whole, _cells(row, data, missing), row.line)
         case Location.BATCH:
             size, prefix = pipeline.batch_size or 1, pipeline.prefix
             data = _data_columns(table, pipeline, ())
             for number, row in enumerate(rows):
                 made = _made(origin, number // size)
-                yield Staged(SubjectId(f"{prefix}_{made}" if prefix else made), _cells(row, data))
+                name = SubjectId(f"{prefix}_{made}" if prefix else made)
+                yield Staged(name, _cells(row, data, missing), row.line)
         case Location.EXPANSION:
             yield from _expanded(table, pipeline, rows, origin)
 
@@ -112,20 +115,24 @@ def _kept(table: Rows, pipeline: FilePipeline) -> Iterator[Row]:
 
 
 def _by_column(
-    table: Rows, pipeline: FilePipeline, rows: Iterator[Row], refuse: Callable[[Refusal], None]
+    table: Rows,
+    pipeline: FilePipeline,
+    rows: Iterator[Row],
+    refuse: Callable[[Refusal], None],
 ) -> Iterator[Staged]:
     name = pipeline.attribute or ""
     place = table.column(name)
     data = _data_columns(table, pipeline, (name,))
+    missing = _missing(pipeline)
     for row in rows:
         subject = row.cells[place]
-        if not subject:
+        if subject in missing:
             refuse(Refusal(line=row.line, reason="no subject id"))
         elif len(subject) > LONGEST_ID:
             reason = f"the subject id is longer than {LONGEST_ID} characters"
             refuse(Refusal(line=row.line, reason=reason))
         else:
-            yield Staged(SubjectId(subject), _cells(row, data))
+            yield Staged(SubjectId(subject), _cells(row, data, missing), row.line)
 
 
 def _expanded(
@@ -133,6 +140,7 @@ def _expanded(
 ) -> Iterator[Staged]:
     counted = [(name, table.column(name)) for name in pipeline.columns]
     data = _data_columns(table, pipeline, pipeline.columns)
+    missing = _missing(pipeline)
     total = 0
     for row in rows:
         counts = [(name, _count(row.cells[place])) for name, place in counted]
@@ -143,13 +151,14 @@ def _expanded(
             raise Unreadable(
                 f"Line {row.line}: the counted columns make more than {MOST_EXPANDED} subjects."
             )
-        cells = _cells(row, data)
+        cells = _cells(row, data, missing)
         for name, count in counts:
             mine = cells
             if pipeline.new_attribute:
                 mine = {**cells, pipeline.new_attribute: [name]}
             for number in range(count):
-                yield Staged(SubjectId(_made(origin, row.line, name, number)), mine)
+                made = SubjectId(_made(origin, row.line, name, number))
+                yield Staged(made, mine, row.line)
 
 
 def _data_columns(
@@ -161,17 +170,26 @@ def _data_columns(
     return [(place, name) for place, name in enumerate(table.header) if name not in left_out]
 
 
-def _cells(row: Row, columns: list[tuple[int, str]]) -> dict[str, list[str]]:
+def _cells(
+    row: Row, columns: list[tuple[int, str]], missing: frozenset[str]
+) -> dict[str, list[str]]:
     cells: dict[str, list[str]] = {}
     values = row.cells
     for place, name in columns:
         value = values[place]
-        if not value:
+        if value in missing:
             continue
-        known = cells.setdefault(name, [])
-        if value not in known:
+        known = cells.get(name)
+        if known is None:
+            cells[name] = [value]
+        elif value not in known:
             known.append(value)
     return cells
+
+
+def _missing(pipeline: FilePipeline) -> frozenset[str]:
+    """Return what stands for no value; the blank cell always does."""
+    return frozenset(("", *pipeline.missing))
 
 
 def _count(cell: str) -> int:

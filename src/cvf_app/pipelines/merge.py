@@ -24,7 +24,7 @@ _FIELDS = (
     "affected",
 )
 _LISTS = ("hpo", "excluded_hpo", "ordo", "snomed", "ncit")
-_NUMBER = re.compile(r"-?(?:0|[1-9][0-9]{0,14})(?:\.[0-9]+)?(?:[eE][+-]?[0-9]{1,3})?")
+_NUMBER = re.compile(r"-?(?:0|[1-9][0-9]{0,14})(?:\.[0-9]+)?([eE][+-]?[0-9]{1,3})?")
 _INTEGER = re.compile(r"-?[0-9]+")
 _TRUTH = {"true": True, "false": False}
 _NUMERIC, _BOOLEAN = 1, 2
@@ -78,9 +78,9 @@ def scalar(text: str) -> Scalar:
 class Types:
     """The type of every attribute, decided by all its values in one file."""
 
-    def __init__(self) -> None:
-        """Begin without attributes."""
-        self._kinds: dict[str, int] = {}
+    def __init__(self, kinds: dict[str, int] | None = None) -> None:
+        """Begin without attributes, or with what was learnt elsewhere."""
+        self.kinds: dict[str, int] = {} if kinds is None else kinds
 
     def see(self, eav: dict[str, EavValue]) -> None:
         """Learn from the values of one part, which are still texts.
@@ -88,28 +88,48 @@ class Types:
         Raises:
             Unreadable: there are too many attributes.
         """
-        kinds = self._kinds
+        kinds = self.kinds
         for name, value in eav.items():
             kind = kinds.get(name)
             if kind is None:
-                kind = _NUMERIC | _BOOLEAN
-                if len(kinds) >= MOST_ATTRIBUTES:
-                    raise Unreadable(
-                        f"The file gives more than {MOST_ATTRIBUTES} different attributes."
-                    )
+                kind = self._new()
             if kind:
-                for text in value if isinstance(value, tuple) else (value,):
-                    kind &= _kind(str(text))
-            kinds[name] = kind
+                if isinstance(value, str):
+                    kind &= _kind(value)
+                else:
+                    for text in value if isinstance(value, tuple) else (value,):
+                        kind &= _kind(str(text))
+                kinds[name] = kind
+
+    def join(self, kinds: dict[str, int]) -> None:
+        """Learn what another part of the same file showed.
+
+        Raises:
+            Unreadable: there are too many attributes.
+        """
+        for name, kind in kinds.items():
+            known = self.kinds.get(name)
+            self.kinds[name] = (self._new() if known is None else known) & kind
 
     def typed(self, subject: Subject) -> Subject:
         """Give the texts of a whole subject's attributes their types."""
         eav: dict[str, EavValue] = {}
         for name, value in subject.eav.items():
-            kind = self._kinds.get(name, 0)
-            texts = value if isinstance(value, tuple) else (value,)
-            eav[name] = one_or_all(_once(_as(kind, str(text)) for text in texts))
+            kind = self.kinds.get(name)
+            if kind is None:
+                # Nobody saw it: its values have their types already.
+                eav[name] = value
+            elif isinstance(value, str):
+                eav[name] = _as(kind, value) if kind else value
+            else:
+                texts = value if isinstance(value, tuple) else (value,)
+                eav[name] = one_or_all(_once(_as(kind, str(text)) for text in texts))
         return msgspec.structs.replace(subject, eav=eav) if eav else subject
+
+    def _new(self) -> int:
+        if len(self.kinds) >= MOST_ATTRIBUTES:
+            raise Unreadable(f"The file gives more than {MOST_ATTRIBUTES} different attributes.")
+        return _NUMERIC | _BOOLEAN
 
 
 def _most(parts: Iterable[tuple[Variant, ...]]) -> tuple[Variant, ...]:
@@ -131,7 +151,9 @@ def _once(values: Iterable[Any]) -> tuple[Any, ...]:
 
 
 def _is_number(text: str) -> bool:
-    return _NUMBER.fullmatch(text) is not None and math.isfinite(float(text))
+    found = _NUMBER.fullmatch(text)
+    # Without an exponent there are too few digits to be infinite.
+    return found is not None and (found[1] is None or math.isfinite(float(text)))
 
 
 def _number(text: str) -> int | float:
@@ -139,9 +161,9 @@ def _number(text: str) -> int | float:
 
 
 def _kind(text: str) -> int:
-    if text.lower() in _TRUTH:
-        return _BOOLEAN
-    return _NUMERIC if _is_number(text) else 0
+    if _is_number(text):
+        return _NUMERIC
+    return _BOOLEAN if text.lower() in _TRUTH else 0
 
 
 def _as(kind: int, text: str) -> Scalar:

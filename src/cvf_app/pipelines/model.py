@@ -39,6 +39,7 @@ class FilePipeline(Wire, frozen=True, kw_only=True, tag_field="pipelineType", ta
     one subject. `columns`, `expansionPolicy` and `newAttribute`: counts become subjects.
     None of them: the file's name is the id. `internalDelimiter` is the file's separator, and
     `sheet` the name of a workbook's sheet (the first one without it).
+    A cell that equals one of `missing` (`NA`, say) is no value, like a blank one.
     """
 
     pipeline_id: PipelineId | None = None
@@ -54,6 +55,7 @@ class FilePipeline(Wire, frozen=True, kw_only=True, tag_field="pipelineType", ta
     expansion_policy: Literal["individual", "customized"] | None = None
     new_attribute: str | None = None
     row_filter: RowFilter | None = None
+    missing: tuple[str, ...] = ()
     sheet: str | None = None
     source_type: Any = None
 

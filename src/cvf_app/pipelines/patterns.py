@@ -14,6 +14,8 @@ from cvf_app.pipelines.model import BasicPattern, QualifierPattern
 
 LONGEST_PATTERN = 2000
 _MEMORY = 8 * 2**20
+_UNANCHORED = re2._re2.RE2.Anchor.UNANCHORED  # noqa: SLF001 - see `matches`
+_INNER = 0x80
 _PIECE = re.compile(r"\\(?:g<(\w+)>|([0-9]{1,2})|(\\)|(.?))", re.DOTALL)
 Template = tuple[str | int, ...]
 
@@ -44,16 +46,39 @@ def compile_set(given: BasicPattern | QualifierPattern, path: str) -> Compiled:
 
 def matches(given: Compiled, cell: str) -> Iterator[tuple[str, str | None]]:
     """Yield what each match gives: the result, and the value of a qualifier set."""
-    for match in given.pattern.finditer(cell):
-        if not match.group(0):
+    # Straight to RE2 and on bytes: its Python wrapper counts characters for every match.
+    find, data = given.pattern._regexp.Match, cell.encode()  # noqa: SLF001 - see above
+    place, size = 0, len(data)
+    while place < size:
+        spans = find(_UNANCHORED, data, place, size)
+        start, end = spans[0]
+        if start < 0:
+            return
+        if start == end:
+            # An empty match gives nothing; the next one is looked for behind the next character.
+            place = end if end > place else end + _width(data, end)
             continue
-        value = None if given.value is None else _fill(given.value, match)
-        yield _fill(given.result, match), value
+        value = None if given.value is None else _fill(given.value, data, spans)
+        yield _fill(given.result, data, spans), value
+        place = end
 
 
-def _fill(template: Template, match: "re2._Match[str]") -> str:
+def _width(data: bytes, place: int) -> int:
+    width = 1
+    while data[place + width : place + width + 1] and data[place + width] & 0xC0 == _INNER:
+        width += 1
+    return width
+
+
+def _fill(template: Template, data: bytes, spans: list[tuple[int, int]]) -> str:
+    if len(template) == 1 and isinstance(template[0], int):
+        start, end = spans[template[0]]
+        return data[start:end].decode().strip() if start >= 0 else ""
     return "".join(
-        part if isinstance(part, str) else match.group(part) or "" for part in template
+        part
+        if isinstance(part, str)
+        else (data[spans[part][0] : spans[part][1]].decode() if spans[part][0] >= 0 else "")
+        for part in template
     ).strip()
 
 
@@ -76,6 +101,8 @@ def _pattern(text: str, path: str) -> re2._Regexp:
 
 
 def _template(text: str, pattern: re2._Regexp, path: str) -> Template:
+    if len(text) > LONGEST_PATTERN:
+        raise Invalid(f"A replacement has at most {LONGEST_PATTERN} characters.", path=path)
     parts: list[str | int] = []
     place = 0
     for piece in _PIECE.finditer(text):

@@ -23,7 +23,7 @@ _STRUCTURAL = {"SO:1000029", "SO:1000037"}
 _COPIES = {"GENO:0000135": 1, "GENO:0000136": 2, "GENO:0000134": 1}
 _UNPROVEN = {"REJECTED", "CANDIDATE"}
 _SEXES = {"MALE": Sex.MALE, "FEMALE": Sex.FEMALE}
-_HPO = re.compile(r"HP:([0-9]{7})")
+_HPO_LENGTH = 10
 _ORPHANET = re.compile(r"(?:ORPHA|Orphanet):([1-9][0-9]{0,5})")
 _OFFSET = re.compile(r"[0-9]([+-])([0-9]+)")
 _START_LOST = re.compile(r"Met1(?:\?|[A-Za-z])")
@@ -161,6 +161,7 @@ def read_phenopacket(data: bytes, cohort: str = "") -> Reading:
     diseases = [found for found in packet.diseases or () if not found.excluded]
     onsets = [years for found in diseases if (years := _years(found.onset)) is not None]
     hpo, excluded, ncit, snomed, others = _features(packet.phenotypic_features or ())
+    observed = frozenset(hpo) if excluded else frozenset[str]()
     eav, names = _measured(packet.measurements)
     terms = [found.term for found in diseases if found.term is not None and found.term.id]
     calls = list(_calls(packet.interpretations or ()))
@@ -176,7 +177,7 @@ def read_phenopacket(data: bytes, cohort: str = "") -> Reading:
             age=_years(person.time_at_last_encounter),
             age_first_symptoms=min(onsets, default=None),
             hpo=hpo,
-            excluded_hpo=tuple(term for term in excluded if term not in set(hpo)),
+            excluded_hpo=tuple(term for term in excluded if term not in observed),
             ncit=ncit,
             snomed=snomed,
             ordo=_once(found[1] for term in terms if (found := _ORPHANET.fullmatch(term.id))),
@@ -239,18 +240,24 @@ def _features(
     others: dict[str, None] = {}
     for feature in features:
         code = feature.type.id if feature.type else ""
-        prefix, _, local = code.partition(":")
-        if _HPO.fullmatch(code):
-            (excluded if feature.excluded else observed)[local] = None
-        elif feature.excluded or not local:
+        if _is_hpo(code):
+            (excluded if feature.excluded else observed)[code[3:]] = None
             continue
-        elif prefix == "NCIT":
+        prefix, _, local = code.partition(":")
+        if feature.excluded or not local:
+            continue
+        if prefix == "NCIT":
             ncit[local] = None
         elif prefix in {"SNOMED", "SNOMEDCT", "SCTID"}:
             snomed[local] = None
         else:
             others[code] = None
     return tuple(observed), tuple(excluded), tuple(ncit), tuple(snomed), tuple(others)
+
+
+def _is_hpo(code: str) -> bool:
+    # As `HP:[0-9]{7}`, of which there are dozens in every packet.
+    return len(code) == _HPO_LENGTH and code[:3] == "HP:" and code[3:].isdigit() and code.isascii()
 
 
 def _calls(interpretations: list[_Interpretation] | tuple[()]) -> Iterator[_Genomic]:

@@ -5,7 +5,6 @@ rows without content passed over. A fault of the content anywhere fails the file
 row that is too long is refused and told to `refuse`. Nothing larger than one row is kept.
 """
 
-import re
 from collections.abc import Callable, Iterator
 from typing import BinaryIO, NamedTuple
 
@@ -23,6 +22,13 @@ class Row(NamedTuple):
     cells: list[str]
 
 
+class Below(NamedTuple):
+    """What a piece of a table stands below: the header, and how many lines."""
+
+    header: tuple[str, ...]
+    line: int
+
+
 class Table:
     """A table that is read once, from its first row to its last."""
 
@@ -33,8 +39,9 @@ class Table:
         *,
         refuse: Callable[[Refusal], None],
         advance: Callable[[int], None],
+        below: "Below | None" = None,
     ) -> None:
-        """Read the header; `advance` hears of every number of bytes read.
+        """Read the header, unless this is a piece `below` one; `advance` hears of bytes read.
 
         Raises:
             Unreadable: there is no header, or a column has no name.
@@ -43,16 +50,26 @@ class Table:
         self._separator = separator
         self._refuse = refuse
         self._advance = advance
-        self._line = 0
+        self._line = 0 if below is None else below.line
         self.read_rows = 0
-        quote = re.escape(separator)
-        self._cell = re.compile(rf'(?:"((?:[^"]|"")*)"|([^"{quote}]*))({quote}|\Z)')
         self._records = self._read()
+        if below is not None:
+            self.header = below.header
+            return
         first = next(self._records, None)
         if first is None:
             raise Unreadable("The file is empty: there is no header.")
         self.header = tuple(first.cells)
         self._check_header(first.line)
+
+    @property
+    def below(self) -> "Below":
+        """Where the reading stands: what the rest of the file is read by as a table of its own."""
+        return Below(self.header, self._line)
+
+    def reads(self, file: BinaryIO) -> bool:
+        """Say whether it reads the bytes of this file as they are, not unpacked."""
+        return self._file is file
 
     def column(self, name: str) -> int:
         """Return the place of the first column of this name.
@@ -107,25 +124,40 @@ class Table:
                 yield Row(line, cells)
 
     def _quoted(self, text: str, line: int) -> list[str]:
-        while text.count('"') % 2:
+        parts, size = [text], len(text)
+        odd = text.count('"') % 2
+        while odd:
             more = self._next()
-            if more is None or len(text) > LONGEST_ROW:
+            if more is None or size > LONGEST_ROW:
                 raise Unreadable(f"Line {line}: a quotation mark is opened and never closed.")
-            text += more
-        text = text.rstrip("\r\n")
-        cells, place = [], 0
-        while True:
-            found = self._cell.match(text, place)
-            if found is None:
-                raise Unreadable(
-                    f"Line {line}: the quoting is broken. A cell with a quotation mark must stand"
-                    " in quotation marks as a whole, and a mark inside it is doubled."
-                )
-            quoted, bare, end = found.groups()
-            cells.append((bare if quoted is None else quoted.replace('""', '"')).strip())
-            if not end:
-                return cells
-            place = found.end()
+            parts.append(more)
+            size += len(more)
+            odd ^= more.count('"') % 2
+        text = "".join(parts)
+        cells: list[str] = []
+        opened: list[str] = []
+        for piece in text.rstrip("\r\n").split(self._separator):
+            if not opened and '"' not in piece:
+                cells.append(piece.strip())
+                continue
+            # A separator within quotation marks has cut the cell: join it until they are even.
+            opened.append(piece)
+            odd ^= piece.count('"') % 2
+            if not odd:
+                cells.append(self._unquoted(self._separator.join(opened), line))
+                opened = []
+        return cells
+
+    @staticmethod
+    def _unquoted(cell: str, line: int) -> str:
+        inner = cell[1:-1]
+        whole = cell[0] == cell[-1] == '"'
+        if not whole or ('"' in inner and '"' in inner.replace('""', "")):
+            raise Unreadable(
+                f"Line {line}: the quoting is broken. A cell with a quotation mark must stand"
+                " in quotation marks as a whole, and a mark inside it is doubled."
+            )
+        return inner.replace('""', '"').strip()
 
     def _next(self) -> str | None:
         raw = self._file.readline(LONGEST_ROW + 1)

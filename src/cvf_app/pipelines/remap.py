@@ -15,6 +15,7 @@ from cvf_app.pipelines.patterns import Compiled, compile_set, matches
 from cvf_app.subject import GeneAlleles, Mutation, Subject, Variant
 
 _REMEMBERED = 20_000
+MOST_NAMES = 20_000
 _MUTATIONS = {entry.value: entry for entry in Mutation}
 _CODES = {
     "hpo": re.compile(r"(?i:HP[:_])?([0-9]{7})"),
@@ -41,6 +42,8 @@ class _Given(NamedTuple):
 class _Step(NamedTuple):
     directive: Directive
     sets: tuple[Compiled, ...]
+    attribute: str | None
+    """The attribute that every cell is a value of, where that is all that is asked for."""
     known: dict[str, tuple[tuple[_Given, ...], tuple[str, ...]]]
 
 
@@ -54,6 +57,7 @@ class Remap:
             Invalid: one cannot be compiled; the path says which.
         """
         self.display_names: dict[str, str] = {}
+        self._codes: dict[str, dict[str, _Given | None]] = {name: {} for name in _CODES}
         self._steps = tuple(
             _Step(
                 directive,
@@ -61,36 +65,65 @@ class Remap:
                     compile_set(given, f"$.directives[{n}].patternSets[{m}]")
                     for m, given in enumerate(directive.pattern_sets)
                 ),
+                _plain_attribute(directive),
                 {},
             )
             for n, directive in enumerate(pipeline.directives)
         )
+
+    def forget(self) -> None:
+        """Begin anew: names and cells seen so far are as if never seen."""
+        self.display_names = {}
+        for step in self._steps:
+            step.known.clear()
 
     def part(self, staged: Staged) -> Part:
         """Return what one staged row says of its subject."""
         fields: dict[str, list[Any]] = {}
         eav: dict[str, list[str]] = {}
         unmatched: list[tuple[str, str]] = []
+        cells = staged.cells
         for step in self._steps:
             origin = step.directive.origin
-            for cell in staged.cells.get(origin, ()):
-                given, failed = self._of_cell(step, cell)
-                unmatched.extend((origin, text) for text in failed)
-                for field, value in given:
-                    into = fields if field != "eav" else None
-                    if into is None:
-                        name, text = value
-                        _add(eav.setdefault(name, []), text)
+            found = cells.get(origin)
+            if found is None:
+                continue
+            if step.attribute is not None:
+                self._plain(step.attribute, origin, found, eav)
+                continue
+            for cell in found:
+                known = step.known.get(cell)
+                if known is None:
+                    known = self._learn(step, cell)
+                if known[1]:
+                    unmatched.extend((origin, text) for text in known[1])
+                for field, value in known[0]:
+                    if field == "eav":
+                        _add(eav.setdefault(value[0], []), value[1])
                     else:
-                        _add(into.setdefault(field, []), value)
+                        _add(fields.setdefault(field, []), value)
         return Part(_subject(staged, fields, eav), tuple(dict.fromkeys(unmatched)))
 
-    def _of_cell(self, step: _Step, cell: str) -> tuple[tuple[_Given, ...], tuple[str, ...]]:
-        found = step.known.get(cell)
-        if found is None:
-            if len(step.known) >= _REMEMBERED:
-                step.known.clear()
-            found = step.known[cell] = self._work(step, cell)
+    def _plain(
+        self, attribute: str, origin: str, found: list[str], eav: dict[str, list[str]]
+    ) -> None:
+        texts = eav.get(attribute)
+        if texts is None:
+            eav[attribute] = list(found)
+        else:
+            for text in found:
+                _add(texts, text)
+        if attribute != origin:
+            self._name(attribute, origin)
+
+    def _name(self, attribute: str, written: str) -> None:
+        if len(self.display_names) < MOST_NAMES:
+            self.display_names.setdefault(attribute, written)
+
+    def _learn(self, step: _Step, cell: str) -> tuple[tuple[_Given, ...], tuple[str, ...]]:
+        if len(step.known) >= _REMEMBERED:
+            step.known.clear()
+        found = step.known[cell] = self._work(step, cell)
         return found
 
     def _work(self, step: _Step, cell: str) -> tuple[tuple[_Given, ...], tuple[str, ...]]:
@@ -123,20 +156,34 @@ class Remap:
                 found = read(text)
                 return None if found is None else _Given(field, found)
             case destination:
-                code = _CODES[destination].fullmatch(result)
-                if code is None:
-                    return None
-                term = code[1].upper()
-                return _Given(_LISTS[destination], {term: scalar(value)} if value else term)
+                return self._code(destination, result, value)
+
+    def _code(self, destination: str, result: str, value: str | None) -> _Given | None:
+        if value:
+            code = _CODES[destination].fullmatch(result)
+            return code and _Given(_LISTS[destination], {code[1].upper(): scalar(value)})
+        known = self._codes[destination]
+        if result not in known:
+            if len(known) >= _REMEMBERED:
+                known.clear()
+            code = _CODES[destination].fullmatch(result)
+            known[result] = code and _Given(_LISTS[destination], code[1].upper())
+        return known[result]
 
     def _attribute(self, origin: str, result: str, value: str | None) -> _Given | None:
         written, text = (origin, result) if value is None else (result, value)
         if not written or not text:
             return None
         name = _UNSAFE.sub("_", written)
-        if name != written and len(self.display_names) < _REMEMBERED:
-            self.display_names.setdefault(name, written)
+        if name != written:
+            self._name(name, written)
         return _Given("eav", (name, text))
+
+
+def _plain_attribute(directive: Directive) -> str | None:
+    if directive.destination != "eav" or directive.pattern_sets or not directive.origin:
+        return None
+    return _UNSAFE.sub("_", directive.origin)
 
 
 def _gene(symbol: str, value: str | None) -> _Given | None:
@@ -164,5 +211,7 @@ def _subject(staged: Staged, fields: dict[str, list[Any]], eav: dict[str, list[s
         else:
             made[field] = values[0]
     if eav:
-        made["eav"] = {name: tuple(texts) for name, texts in eav.items()}
+        made["eav"] = {
+            name: texts[0] if len(texts) == 1 else tuple(texts) for name, texts in eav.items()
+        }
     return Subject(subject_id=staged.subject_id, **made)

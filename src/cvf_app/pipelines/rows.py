@@ -3,7 +3,7 @@
 Pure. The kinds are `read.Table` (text), `sheet.Sheet` (spreadsheets) and `json_rows.JsonRows`.
 """
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Protocol
 
 from cvf_app.pipelines.model import Unreadable
@@ -62,3 +62,27 @@ def column_of(header: tuple[str, ...], name: str) -> int:
             "the sample of the file shows them."
         )
     return header.index(name)
+
+
+class Head:
+    """The first rows of a table, read as if it had no more."""
+
+    def __init__(self, table: Rows, most: int, enough: Callable[[], bool]) -> None:
+        """Show at most so many rows of a table, fewer when there is `enough` of it."""
+        self._table = table
+        self._most = most
+        self._enough = enough
+        self.header = table.header
+        self.column = table.column
+        self.read_rows = 0
+
+    def rows(self) -> Iterator[Row]:
+        """Yield the first rows."""
+        for row in self._table.rows():
+            self.read_rows = min(self._table.read_rows, self._most)
+            if self._table.read_rows > self._most:
+                return
+            yield row
+            if self.read_rows == self._most or self._enough():
+                return
+        self.read_rows = min(self._table.read_rows, self._most)

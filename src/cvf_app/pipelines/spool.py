@@ -1,46 +1,72 @@
 """Parts of subjects on disk, until all parts of each subject are there.
 
-An SQLite file with nothing to lose: it is made anew, never synchronised, and removed in the end.
-Memory stays flat: pages are cached to a bound, and parts are read back one subject at a time.
+Two files with nothing to lose: the parts one after another, a line each, and an SQLite file that
+knows whose part stands where. They are made anew, never synchronised, and removed in the end.
+Memory stays flat: pages are cached to a bound, and of the parts nothing is kept.
 """
 
+import os
 import sqlite3
+import tempfile
 from collections.abc import Iterator, Sequence
+from itertools import groupby
 from pathlib import Path
 from types import TracebackType
-from typing import Self
+from typing import IO, NamedTuple, Self
 
 import msgspec
 
-from cvf_app.subject import Subject
-
-_BATCH = 500
 _SETTINGS = (
     "PRAGMA journal_mode=OFF",
     "PRAGMA synchronous=OFF",
     "PRAGMA locking_mode=EXCLUSIVE",
     "PRAGMA cache_size=-8000",
+    "PRAGMA temp_store=FILE",
 )
+_BUFFER = 1 << 20
+_CHUNK_BYTES = 512 * 2**10
+_CHUNK_SUBJECTS = 2000
 Miss = tuple[str, str]
 _MISSES = msgspec.json.Decoder(tuple[Miss, ...])
-_SUBJECT = msgspec.json.Decoder(Subject)
+
+
+class Chunk(NamedTuple):
+    """Some subjects in order: the bytes of their parts, and how many parts each has.
+
+    Without `counts` every part is a whole subject. `misses` is what gave nothing, once a subject.
+    """
+
+    parts: bytes
+    counts: tuple[int, ...] | None
+    misses: tuple[Miss, ...]
 
 
 class Spool:
     """Parts, each with the id of its subject and what gave nothing."""
 
-    def __init__(self, path: Path) -> None:
-        """Begin an empty spool in place of what a broken run may have left."""
+    def __init__(self, path: Path | None) -> None:
+        """Begin an empty spool in place of what a broken run may have left.
+
+        Without a path it is a small one, in memory and in a file without a name.
+        """
         self._path = path
-        path.unlink(missing_ok=True)
-        self._base = sqlite3.connect(path, isolation_level=None)
+        self._file: IO[bytes]
+        if path is None:
+            # It is closed by `__exit__`, like one with a name.
+            self._file = tempfile.TemporaryFile()  # noqa: SIM115 - see above
+            self._base = sqlite3.connect(":memory:", isolation_level=None)
+        else:
+            self._remove()
+            self._file = path.open("w+b", buffering=_BUFFER)
+            self._base = sqlite3.connect(_index(path), isolation_level=None)
         for setting in _SETTINGS:
             self._base.execute(setting)
         self._base.execute(
-            "CREATE TABLE part (n INTEGER PRIMARY KEY, subject TEXT, body BLOB, misses BLOB)"
+            "CREATE TABLE part (n INTEGER PRIMARY KEY, subject TEXT, place INTEGER,"
+            " size INTEGER, misses BLOB)"
         )
-        self._waiting: list[tuple[str, bytes, bytes | None]] = []
-        self._repeats = False
+        self._place = 0
+        self.repeats = False
         self.count = 0
 
     def __enter__(self) -> Self:
@@ -53,59 +79,97 @@ class Spool:
         fault: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
-        """Remove the file."""
+        """Remove the files."""
         self._base.close()
-        self._path.unlink(missing_ok=True)
+        try:
+            self._file.close()
+        finally:
+            self._remove()
 
-    def add(self, subject: str, body: bytes, misses: Sequence[Miss]) -> None:
-        """Keep one part."""
-        self._waiting.append((subject, body, msgspec.json.encode(misses) if misses else None))
-        self.count += 1
-        if len(self._waiting) >= _BATCH:
-            self._flush()
+    def add(
+        self, ids: Sequence[str], sizes: Sequence[int], bodies: bytes, misses: dict[int, bytes]
+    ) -> None:
+        """Keep some parts: their lines one after another, and how long each is."""
+        self._file.write(bodies)
+        rows = []
+        place = self._place
+        for number, (subject, size) in enumerate(zip(ids, sizes, strict=True)):
+            rows.append((subject, place, size, misses.get(number)))
+            place += size
+        self._base.execute("BEGIN")
+        self._base.executemany(
+            "INSERT INTO part (subject, place, size, misses) VALUES (?, ?, ?, ?)", rows
+        )
+        self._base.execute("COMMIT")
+        self._place = place
+        self.count += len(rows)
 
     def complete(self) -> None:
         """Take note that there are no more parts, and of whether any id repeats."""
-        self._flush()
+        self._file.flush()
         self._base.execute("CREATE INDEX part_of ON part (subject)")
         found = self._base.execute("SELECT count(DISTINCT subject) FROM part").fetchone()
-        self._repeats = found[0] < self.count
+        self.repeats = found[0] < self.count
 
-    def subjects(self) -> Iterator[tuple[list[bytes], list[Miss]]]:
-        """Yield the parts of each subject together, in the order of first sight."""
-        rows = self._base.execute("SELECT n, subject, body, misses FROM part ORDER BY n")
-        for number, subject, body, misses in rows:
-            if not self._repeats:
-                yield [body], list(_MISSES.decode(misses)) if misses else []
-                continue
-            earlier = self._base.execute(
-                "SELECT 1 FROM part WHERE subject = ? AND n < ? LIMIT 1", (subject, number)
-            )
-            if earlier.fetchone() is None:
-                yield self._all_of(subject)
+    @property
+    def size(self) -> int:
+        """How many bytes the parts have."""
+        return self._place
 
-    @staticmethod
-    def decode(body: bytes) -> Subject:
-        """Read a part back."""
-        return _SUBJECT.decode(body)
+    def become(self, target: Path) -> None:
+        """Let the file of parts be the target."""
+        if self._path is None:
+            raise TypeError("a spool without a name cannot become a file")
+        self._path.replace(target)
 
-    def _all_of(self, subject: str) -> tuple[list[bytes], list[Miss]]:
-        bodies: list[bytes] = []
-        found: list[Miss] = []
-        parts = self._base.execute(
-            "SELECT body, misses FROM part WHERE subject = ? ORDER BY n", (subject,)
+    def misses(self) -> Iterator[Miss]:
+        """Yield what gave nothing, once a subject, while no id repeats."""
+        rows = self._base.execute("SELECT misses FROM part WHERE misses IS NOT NULL ORDER BY n")
+        for (misses,) in rows:
+            yield from dict.fromkeys(_MISSES.decode(misses))
+
+    def chunks(self) -> Iterator[Chunk]:
+        """Yield all subjects in the order of first sight, many at a time."""
+        return self._met() if self.repeats else self._single()
+
+    def _single(self) -> Iterator[Chunk]:
+        self._file.seek(0)
+        while found := self._file.read(_CHUNK_BYTES):
+            yield Chunk(found + self._file.readline(), None, ())
+
+    def _met(self) -> Iterator[Chunk]:
+        # Whose part comes first is decided by the index; only that order is sorted, on disk.
+        rows = self._base.execute(
+            "SELECT first, place, size, misses FROM part"
+            " JOIN (SELECT subject AS whose, min(n) AS first FROM part GROUP BY subject)"
+            " ON subject = whose ORDER BY first, n"
         )
-        for body, misses in parts:
-            bodies.append(body)
-            if misses:
-                found.extend(_MISSES.decode(misses))
-        return bodies, found
+        counts: list[int] = []
+        parts: list[bytes] = []
+        misses: list[Miss] = []
+        size = 0
+        for _, group in groupby(rows, key=lambda row: row[0]):
+            count = 0
+            found: dict[Miss, None] = {}
+            for _, place, length, missed in group:
+                parts.append(os.pread(self._file.fileno(), length, place))
+                size += length
+                count += 1
+                if missed:
+                    found.update(dict.fromkeys(_MISSES.decode(missed)))
+            counts.append(count)
+            misses.extend(found)
+            if size >= _CHUNK_BYTES or len(counts) >= _CHUNK_SUBJECTS:
+                yield Chunk(b"".join(parts), tuple(counts), tuple(misses))
+                counts, parts, misses, size = [], [], [], 0
+        if counts:
+            yield Chunk(b"".join(parts), tuple(counts), tuple(misses))
 
-    def _flush(self) -> None:
-        if self._waiting:
-            self._base.execute("BEGIN")
-            self._base.executemany(
-                "INSERT INTO part (subject, body, misses) VALUES (?, ?, ?)", self._waiting
-            )
-            self._base.execute("COMMIT")
-            self._waiting.clear()
+    def _remove(self) -> None:
+        if self._path is not None:
+            self._path.unlink(missing_ok=True)
+            _index(self._path).unlink(missing_ok=True)
+
+
+def _index(path: Path) -> Path:
+    return path.with_name(path.name + ".index")

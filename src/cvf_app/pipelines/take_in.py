@@ -1,50 +1,78 @@
 """One data file becomes its subjects: the only entry of this feature into a child process.
 
 Promises: flat memory, however large the file and wherever the rows of one subject stand (they meet
-in a temporary SQLite file beside the target). The target is there whole or not at all: one JSON
-`Subject` a line, each id once, in the order of first sight.
+in temporary files beside the target). The target is there whole or not at all: one JSON `Subject`
+a line, each id once, in the order of first sight. With several cores pieces of the file are worked
+on side by side; what comes of it, and every fault, is the same as with one.
 """
 
 import errno
-import os
 import sqlite3
-from collections.abc import Callable, Iterator
-from pathlib import Path, PurePosixPath
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import ExitStack, contextmanager
+from itertools import chain
+from pathlib import Path
 from typing import BinaryIO
 
+from cvf_app.crew import Crew
 from cvf_app.errors import Invalid, StorageFull
 from cvf_app.files.formats import TABLES, VARIANTS, FileFormat
 from cvf_app.ids import SourceId
-from cvf_app.pipelines.archive import DAMAGE, damaged, entries
-from cvf_app.pipelines.carriers import joined
+from cvf_app.pipelines.archive import DAMAGE, Entry, Packed, damaged, entries
 from cvf_app.pipelines.check import check
 from cvf_app.pipelines.content import (
+    batches_of,
     check_content,
-    documents_of,
     rows_of,
     subjects_of,
     variants_of,
 )
-from cvf_app.pipelines.demographics import settle
-from cvf_app.pipelines.expand import Origin, stage
-from cvf_app.pipelines.merge import Types, merge
+from cvf_app.pipelines.expand import Location, location, separator
+from cvf_app.pipelines.merge import Types
 from cvf_app.pipelines.model import FilePipeline, Refusal, RemapPipeline, Unreadable
-from cvf_app.pipelines.objects import objects
-from cvf_app.pipelines.phenopacket import read_phenopacket
-from cvf_app.pipelines.remap import Remap
-from cvf_app.pipelines.spool import Spool
+from cvf_app.pipelines.objects import Batch, batches
+from cvf_app.pipelines.pieces import Cutter
+from cvf_app.pipelines.portion import (
+    MOST_BYTES,
+    MOST_PARTS,
+    Mapper,
+    ObjectPiece,
+    PackedPiece,
+    Piece,
+    Portion,
+    Setting,
+    TablePiece,
+    WholePiece,
+    Work,
+    of_chunk,
+    pack,
+    unpack_portion,
+    whole,
+    worker,
+)
+from cvf_app.pipelines.read import Below, Table
+from cvf_app.pipelines.remap import MOST_NAMES
+from cvf_app.pipelines.rows import Head
+from cvf_app.pipelines.spool import Miss, Spool
 from cvf_app.wire import Wire, encode
 
 SHOWN_REFUSALS = 100
 SHOWN_EXAMPLES = 5
-_READ_SHARE = 0.7
+LONGEST_EXAMPLE = 200
+SMALLEST_SHARED = 4 * 2**20
+HEAD_BYTES = 16 * 2**20
+_READ_SHARE = 0.8
 _ONE_PERCENT = 0.01
+_PACKED_BYTES = 128 * 2**10
+_PACKED_ENTRIES = 200
 
 
 class Reading(Wire, frozen=True, kw_only=True):
     """What is to be read: a file on this disk, what it is, and where its subjects go.
 
-    Every refusal is written to the file `refusals`, if there is to be one, as a JSON line.
+    `refusals` names the file that gets every refusal, a line of JSON each. A file smaller than
+    `shared_from` is not worth the start of more processes. With `rows` only the head is read: so
+    many rows, or phenopackets, and no more than some MiB.
     """
 
     path: str
@@ -55,6 +83,9 @@ class Reading(Wire, frozen=True, kw_only=True):
     file_pipeline: FilePipeline | None = None
     remap_pipeline: RemapPipeline | None = None
     refusals: str | None = None
+    cores: int = 1
+    shared_from: int = SMALLEST_SHARED
+    rows: int | None = None
 
 
 class Report(Wire, frozen=True, kw_only=True):
@@ -85,8 +116,9 @@ def take_in(task: Reading, progress: Callable[[float], None]) -> Report:
     part = target.with_name(target.name + ".part")
     spool_path = target.with_name(target.name + ".spool")
     try:
-        with Spool(spool_path) as spool, Path(task.refusals or os.devnull).open("wb") as refused:
-            intake = _Intake(task, spool, progress, refused)
+        with ExitStack() as stack:
+            spool = stack.enter_context(Spool(spool_path))
+            intake = Intake(task, spool, progress, stack)
             intake.read()
             count = intake.write(part)
         part.replace(target)
@@ -104,14 +136,14 @@ def take_in(task: Reading, progress: Callable[[float], None]) -> Report:
     return intake.report(count)
 
 
-class _Intake:
+class Intake:
     """The two passes over one file: parts into the spool, then whole subjects out of it."""
 
     def __init__(
-        self, task: Reading, spool: Spool, progress: Callable[[float], None], refused: BinaryIO
+        self, task: Reading, spool: Spool, progress: Callable[[float], None], stack: ExitStack
     ) -> None:
+        """Read this file into this spool; what is opened meanwhile goes on the stack."""
         self._task = task
-        self._refused_lines = refused
         self._spool = spool
         self._progress = progress
         self._size = max(Path(task.path).stat().st_size, 1)
@@ -120,10 +152,16 @@ class _Intake:
         self._rows = 0
         self._refused = 0
         self._refusals: list[Refusal] = []
+        self._refusal_file: BinaryIO | None = None
+        if task.refusals is not None:
+            self._refusal_file = stack.enter_context(_opened(task.refusals))
         self._unmatched: dict[str, int] = {}
         self._examples: dict[str, list[str]] = {}
         self._names: dict[str, str] = {}
         self._types: Types | None = None
+        self._stack = stack
+        self._crew: Crew | None = None
+        self._work = Work(None)
 
     def read(self) -> None:
         """Read the file into the spool."""
@@ -135,30 +173,43 @@ class _Intake:
             elif kind in VARIANTS:
                 self._read_variants(file)
             elif kind == "phenopacket":
-                self._read_objects(self._task.filename, documents_of(file, self._advance))
+                self._begin(None)
+                self._read_objects(self._task.filename, batches_of(file, self._advance))
             else:
-                for entry in entries(Path(self._task.path), self._advance):
-                    try:
-                        self._read_objects(entry.name, objects(entry.content, _ignore))
-                    except DAMAGE as fault:
-                        raise damaged(entry.name, fault) from fault
+                self._begin(None)
+                self._read_archive()
         self._spool.complete()
 
     def write(self, part: Path) -> int:
         """Write every subject once; return how many there are."""
-        total = max(self._spool.count, 1)
-        count = done = 0
+        if self._types is None and not self._spool.repeats:
+            # Every part is a whole subject already.
+            self._spool.become(part)
+            return self._spool.count
+        count = 0
         with part.open("wb") as out:
-            for bodies, misses in self._spool.subjects():
-                done += len(bodies)
-                out.write(self._whole(bodies))
-                out.write(b"\n")
-                count += 1
-                for origin, cell in dict.fromkeys(misses):
-                    self._miss(origin, cell)
-                self._tell(_READ_SHARE + (1 - _READ_SHARE) * done / total)
-            out.flush()
+            for lines in self.wholes():
+                out.write(lines)
+                count += lines.count(b"\n")
         return count
+
+    def wholes(self) -> Iterator[bytes]:
+        """Yield whole subjects, a line each, many at a time."""
+        if not self._spool.repeats:
+            self._miss(self._spool.misses())
+        done = 0
+        kinds = None if self._types is None else self._types.kinds
+
+        def pieces() -> Iterator[WholePiece]:
+            nonlocal done
+            for chunk in self._spool.chunks():
+                self._miss(chunk.misses)
+                done += len(chunk.parts)
+                yield of_chunk(chunk, kinds, variants=self._task.file_format in VARIANTS)
+
+        for lines in self._whole(pieces()):
+            yield lines
+            self._tell(_READ_SHARE + (1 - _READ_SHARE) * done / self._spool.size)
 
     def report(self, subjects: int) -> Report:
         """Say what came of it."""
@@ -172,14 +223,22 @@ class _Intake:
             display_names=self._names,
         )
 
-    def _whole(self, bodies: list[bytes]) -> bytes:
-        if self._types is None and len(bodies) == 1:
-            return bodies[0]
-        parts = [self._spool.decode(body) for body in bodies]
-        if self._task.file_format in VARIANTS:
-            return encode(joined(parts))
-        whole = merge(parts)
-        return encode(whole if self._types is None else settle(self._types.typed(whole)))
+    def _begin(self, setting: Setting | None) -> None:
+        """Make ready for the pieces of a file."""
+        task = self._task
+        self._work = Work(setting)
+        if task.cores > 1 and task.rows is None and self._size >= task.shared_from:
+            self._crew = self._stack.enter_context(Crew(worker, pack(setting), task.cores))
+
+    def _portions(self, pieces: Iterable[Piece]) -> Iterator[Portion]:
+        if self._crew is not None:
+            return map(unpack_portion, self._crew.map(map(pack, pieces)))
+        return map(self._work.portion, pieces)
+
+    def _whole(self, pieces: Iterable[WholePiece]) -> Iterator[bytes]:
+        if self._crew is not None:
+            return self._crew.map(map(pack, pieces))
+        return map(whole, pieces)
 
     def _read_table(self, file: BinaryIO) -> None:
         task = self._task
@@ -187,47 +246,116 @@ class _Intake:
             raise Invalid(
                 "A table needs a file pipeline and a remap pipeline.", path="$.pipelineID"
             )
-        pipeline = check(task.file_pipeline)
-        remap = Remap(check(task.remap_pipeline))
-        types = self._types = Types()
+        pipeline, remap = check(task.file_pipeline), check(task.remap_pipeline)
+        self._types = Types()
         table = rows_of(file, task.file_format, pipeline, self._refuse, self._advance)
-        staged_rows = stage(table, pipeline, Origin(task.source_id, task.filename), self._refuse)
-        for staged in staged_rows:
-            subject, unmatched = remap.part(staged)
-            types.see(subject.eav)
-            self._spool.add(subject.subject_id, encode(subject), unmatched)
-        self._rows = table.read_rows
-        self._names = remap.display_names
+        setting = Setting(
+            file_pipeline=pipeline,
+            remap_pipeline=remap,
+            source_id=task.source_id,
+            filename=task.filename,
+            header=table.header,
+        )
+        if isinstance(table, Table) and table.reads(file) and _by_column(pipeline):
+            self._begin(setting)
+        if isinstance(table, Table) and self._crew is not None:
+            cutter = Cutter(file, table.below.line, self._advance)
+            # The first one without rows, so that a missing column is a fault of any file.
+            pieces = chain([(cutter.line, b"")], cutter.pieces())
+            for portion in self._portions(TablePiece(content=each, line=n) for n, each in pieces):
+                self._absorb(portion)
+            # What is left are rows that go on for too long.
+            table = Table(
+                file,
+                separator(pipeline),
+                refuse=self._refuse,
+                advance=self._advance,
+                below=Below(table.header, cutter.line),
+            )
+        rows = table if task.rows is None else Head(table, task.rows, self._enough)
+        for portion in Mapper(setting).portions(rows, self._refuse):
+            self._absorb(portion)
 
     def _read_variants(self, file: BinaryIO) -> None:
         vcf = variants_of(file, self._task.file_format, self._advance)
+        ids: list[str] = []
+        bodies: list[bytes] = []
         for part in subjects_of(vcf, self._task.filename):
-            self._spool.add(part.subject_id, encode(part), ())
+            ids.append(part.subject_id)
+            bodies.append(encode(part) + b"\n")
+            if len(ids) == MOST_PARTS or len(bodies[-1]) > MOST_BYTES:
+                self._spool.add(ids, list(map(len, bodies)), b"".join(bodies), {})
+                ids, bodies = [], []
+        self._spool.add(ids, list(map(len, bodies)), b"".join(bodies), {})
         self._rows = vcf.read_sites
 
-    def _read_objects(self, name: str, found: Iterator[tuple[str, bytes]]) -> None:
-        cohort = PurePosixPath(name).parent.name
-        for where, data in found:
-            self._rows += 1
+    def _read_archive(self) -> None:
+        found = entries(Path(self._task.path), self._advance)
+        large: list[Entry] = []
+        for first in found:
+            if self._most() == 0:
+                return
+            for portion in self._portions(_packed(first, found, large, self._most)):
+                self._absorb(portion)
+            # Its place in the archive is open only until the next one is asked for.
+            for entry in large:
+                self._read_objects(entry.name, batches(entry.content, _ignore))
+            large.clear()
+
+    def _read_objects(self, name: str, found: Iterator[Batch]) -> None:
+        def pieces() -> Iterator[Piece]:
             try:
-                subject, names = read_phenopacket(data, cohort)
-            except Unreadable as fault:
-                place = f"{name}, {where}" if where else name
-                raise Unreadable(f"{place}: {fault.sentence}") from fault
-            self._names.update(names)
-            self._spool.add(subject.subject_id, encode(subject), ())
+                for batch in found:
+                    most = self._most()
+                    if most is None:
+                        yield ObjectPiece(name=name, batch=batch)
+                        continue
+                    yield ObjectPiece(name=name, batch=batch.head(most))
+                    if not self._most():
+                        return
+            except DAMAGE as fault:
+                raise damaged(name, fault) from fault
+
+        for portion in self._portions(pieces()):
+            self._absorb(portion)
+
+    def _enough(self) -> bool:
+        return self._done > HEAD_BYTES
+
+    def _most(self) -> int | None:
+        """Return how many rows may still be read, if only the head is."""
+        if self._task.rows is None:
+            return None
+        return 0 if self._enough() else max(self._task.rows - self._rows, 0)
+
+    def _absorb(self, portion: Portion) -> None:
+        """Keep what came of a piece; a fault in it comes after all before it."""
+        self._rows += portion.rows
+        for refusal in portion.refusals:
+            self._refuse(refusal)
+        for name, written in portion.names.items():
+            if len(self._names) < MOST_NAMES:
+                self._names.setdefault(name, written)
+        if self._types is not None:
+            self._types.join(portion.kinds)
+        self._spool.add(portion.ids, portion.sizes, portion.bodies, portion.misses)
+        if portion.fault is not None:
+            raise Unreadable(portion.fault)
 
     def _refuse(self, refusal: Refusal) -> None:
         self._refused += 1
-        self._refused_lines.write(encode(refusal) + b"\n")
         if len(self._refusals) < SHOWN_REFUSALS:
             self._refusals.append(refusal)
+        if self._refusal_file is not None:
+            self._refusal_file.write(encode(refusal) + b"\n")
 
-    def _miss(self, origin: str, cell: str) -> None:
-        self._unmatched[origin] = self._unmatched.get(origin, 0) + 1
-        examples = self._examples.setdefault(origin, [])
-        if len(examples) < SHOWN_EXAMPLES and cell not in examples:
-            examples.append(cell[:200])
+    def _miss(self, misses: Iterable[Miss]) -> None:
+        for origin, cell in misses:
+            self._unmatched[origin] = self._unmatched.get(origin, 0) + 1
+            examples = self._examples.setdefault(origin, [])
+            shown = cell[:LONGEST_EXAMPLE]
+            if len(examples) < SHOWN_EXAMPLES and shown not in examples:
+                examples.append(shown)
 
     def _advance(self, size: int) -> None:
         self._done += size
@@ -237,6 +365,42 @@ class _Intake:
         if share - self._told >= _ONE_PERCENT:
             self._told = min(share, 1.0)
             self._progress(self._told)
+
+
+def _by_column(pipeline: FilePipeline) -> bool:
+    """Say whether a row says whose it is; elsewhere rows are counted over the whole file."""
+    return location(pipeline) is Location.COLUMN
+
+
+def _packed(
+    first: Entry | Packed,
+    more: Iterator[Entry | Packed],
+    large: list[Entry],
+    most: Callable[[], int | None],
+) -> Iterator[Piece]:
+    """Yield pieces of small files until a large one comes, which is put aside, or enough did."""
+    held: list[Packed] = []
+    size = 0
+    for entry in chain([first], more):
+        if isinstance(entry, Entry):
+            large.append(entry)
+            break
+        held.append(entry)
+        size += len(entry.data)
+        left = most()
+        if size >= _PACKED_BYTES or len(held) >= _PACKED_ENTRIES or left is not None:
+            yield PackedPiece(entries=held, most=left)
+            held, size = [], 0
+            if most() == 0:
+                break
+    if held:
+        yield PackedPiece(entries=held)
+
+
+@contextmanager
+def _opened(path: str) -> Iterator[BinaryIO]:
+    with Path(path).open("wb") as file:
+        yield file
 
 
 def _ignore(_: int) -> None:

@@ -11,6 +11,7 @@ from cvf_app.ids import SourceId
 from cvf_app.jobs.model import JobId
 from cvf_app.loops import in_thread
 from cvf_app.parts import use
+from cvf_app.sources.dry_run import DryRunRequest, DryRuns
 from cvf_app.sources.model import (
     ChunkReply,
     DataFileId,
@@ -180,6 +181,13 @@ async def get_refusals(source_id: SourceId, job_id: str) -> Response:
     response.headers["Content-Disposition"] = 'attachment; filename="refusals.csv"'
     response.timeout = None
     return response
+
+
+@bp.post("/sources/<source_id>/dry-run")
+@allow(*DATA)
+async def dry_run(source_id: SourceId) -> Response:
+    """Show what the head of a data file would give; nothing is kept."""
+    return reply(await use(DryRuns).run(source_id, await body(DryRunRequest)))
 
 
 @bp.delete("/datafiles/<data_file_id>")

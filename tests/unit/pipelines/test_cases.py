@@ -5,16 +5,20 @@ import json
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import pytest
 
 from cvf_app.ids import SourceId
 from cvf_app.pipelines.check import check
+from cvf_app.pipelines.demographics import settle
 from cvf_app.pipelines.expand import Origin, separator, stage
 from cvf_app.pipelines.merge import Types, merge
 from cvf_app.pipelines.model import FilePipeline, Refusal, RemapPipeline, Unreadable
 from cvf_app.pipelines.read import Table
 from cvf_app.pipelines.remap import Remap
-from cvf_app.wire import convert, encode
+from cvf_app.pipelines.take_in import Reading, take_in
+from cvf_app.subject import Subject, SubjectId
+from cvf_app.wire import convert, decode, encode
 
 CASES = json.loads((Path(__file__).parents[2] / "data" / "pipelines" / "cases.json").read_text())[
     "cases"
@@ -73,3 +77,32 @@ class TestWorkedExamples:
         for problem, sentence in zip(problems, wanted, strict=True):
             # The examples count rows; we say lines, and name a column within a whole sentence.
             assert sentence.rpartition(": ")[2].removeprefix("no ") in problem
+
+    @pytest.mark.parametrize("case", CASES, ids=lambda case: case["name"])
+    def test_a_whole_file_gives_them_too(self, case: dict[str, Any], tmp_path: Path) -> None:
+        (tmp_path / "in").write_bytes(case["content"].encode())
+        task = {
+            "path": str(tmp_path / "in"),
+            "fileFormat": "tsv" if case["file"].endswith(".tsv") else "csv",
+            "filename": case["file"],
+            "sourceId": "s",
+            "target": str(tmp_path / "out"),
+            "filePipeline": case["filePipeline"],
+            "remapPipeline": case["remapPipeline"],
+        }
+        expected = case["expected"]
+        try:
+            report = take_in(convert(task, Reading), lambda _: None)
+        except Unreadable:
+            assert expected["subjects"] == []
+            return
+        lines = (tmp_path / "out").read_bytes().splitlines()
+        subjects = [decode(line, Subject) for line in lines]
+        if case.get("idsGenerated"):
+            subjects = [msgspec.structs.replace(one, subject_id=SubjectId("")) for one in subjects]
+        # The examples stand before demographic codes move to fields.
+        wanted = [
+            settle(convert({"subjectId": "", **one}, Subject)) for one in expected["subjects"]
+        ]
+        assert subjects == wanted
+        assert report.unmatched == expected.get("unmatched", report.unmatched)

@@ -13,8 +13,11 @@ from cvf_app.ids import SourceId
 from cvf_app.pipelines.check import check
 from cvf_app.pipelines.model import FilePipeline, RemapPipeline, Unreadable
 from cvf_app.pipelines.take_in import Reading, Report, take_in
+from cvf_app.records.model import RecordQuery
 from cvf_app.subject import Subject
 from cvf_app.wire import convert, decode
+from tests.support.evaluate import matching_ids
+from tests.support.shared import NO_SHARED, SHARED
 
 PACKETS = Path(__file__).parents[2] / "data" / "phenopackets"
 FILE = {"pipelineType": "filePipeline", "pipelineName": "f", "attribute": "id"}
@@ -23,6 +26,9 @@ REMAP = {
     "pipelineName": "r",
     "directives": [{"directiveType": "termSet", "origin": "a", "destination": "eav"}],
 }
+
+
+EXPANDED = {"attribute": None, "columns": ["a"], "expansionPolicy": "individual"}
 
 
 def _take(folder: Path, content: bytes, kind: str, name: str = "x") -> tuple[Report, list[Subject]]:
@@ -62,6 +68,71 @@ class TestTables:
         report, subjects = _take(tmp_path, b"id,a\nP1,x\nP2,y\nP1,z\n", "csv")
         assert report.rows == 3
         assert [one.eav["a"] for one in subjects] == [("x", "z"), "y"]
+
+    def test_a_cell_of_many_lines_and_separators_is_read_once(self, tmp_path: Path) -> None:
+        long = "a,\n" * 300_000
+        content = f'id,a\nP1,"{long}"\n'.encode()
+        _, (subject,) = _take(tmp_path, content, "csv")
+        assert subject.eav["a"] == long.strip()
+
+    def test_words_for_missing_values_give_none(self, tmp_path: Path) -> None:
+        (tmp_path / "in").write_bytes(b"id,a\nP1,NA\nNA,x\nP2,N/A\nP3,NAM\n")
+        task = {
+            "path": str(tmp_path / "in"),
+            "fileFormat": "csv",
+            "filename": "x",
+            "sourceId": "s",
+            "target": str(tmp_path / "out"),
+            "filePipeline": FILE | {"missing": ["NA", "N/A"]},
+            "remapPipeline": REMAP,
+        }
+        report = take_in(convert(task, Reading), lambda _: None)
+        lines = (tmp_path / "out").read_bytes().splitlines()
+        assert [decode(line, Subject).eav for line in lines] == [{}, {}, {"a": "NAM"}]
+        assert [one.line for one in report.refusals] == [3]
+
+    @pytest.mark.skipif(SHARED is None, reason=NO_SHARED)
+    def test_a_long_table_with_a_row_filter_answers_as_the_phenopackets(
+        self, tmp_path: Path
+    ) -> None:
+        assert SHARED is not None
+        data = SHARED / "data" / "phenopackets"
+        (tmp_path / "in").write_bytes((data / "features_long.tsv").read_bytes())
+        terms = {"patternSetType": "basic", "pattern": r"HP:(\d{7})", "replacement": r"\1"}
+        task = {
+            "path": str(tmp_path / "in"),
+            "fileFormat": "tsv",
+            "filename": "features_long.tsv",
+            "sourceId": "s",
+            "target": str(tmp_path / "out"),
+            "filePipeline": FILE
+            | {
+                "attribute": "packet_id",
+                "internalDelimiter": "\\t",
+                "rowFilter": {"column": "status", "equals": "observed"},
+            },
+            "remapPipeline": REMAP
+            | {
+                "directives": [
+                    {
+                        "directiveType": "termSet",
+                        "origin": "feature",
+                        "destination": "hpo",
+                        "patternSets": [terms],
+                    }
+                ]
+            },
+        }
+        report = take_in(convert(task, Reading), lambda _: None)
+        lines = (tmp_path / "out").read_bytes().splitlines()
+        subjects = [decode(line, Subject) for line in lines]
+        figures = json.loads((data / "expected_tables.json").read_text())["features_long.tsv"]
+        # Of two subjects every row says that a feature was excluded.
+        assert (report.rows, report.subjects) == (figures["rows"], figures["subjects"] - 2)
+        for asked in json.loads((data / "expected.json").read_text())["queries"][:6]:
+            query = json.dumps(asked["query"]).replace("HP:", "")
+            found = matching_ids(decode(query.encode(), RecordQuery), subjects)
+            assert sorted(found) == sorted(asked["subjectIds"]), asked["id"]
 
     def test_refused_rows_are_reported_with_their_line(self, tmp_path: Path) -> None:
         report, subjects = _take(tmp_path, b"id,a\nP1,x\n,y\nP3,y,z\n", "csv")
@@ -190,12 +261,49 @@ class TestCheck:
             ({"internalDelimiter": "ab"}, "$.internalDelimiter"),
             ({"subjectIdLocation": "assignPerBatch"}, "$.subjectIdLocation"),
             ({"grouping": "customized"}, "$.groupColumns"),
+            ({"pipelineName": " "}, "$.pipelineName"),
+            ({"attribute": " id"}, "$.attribute"),
+            ({"rowFilter": {"column": "", "equals": "x"}}, "$.rowFilter.column"),
+            ({"rowFilter": {"column": "x", "equals": "x "}}, "$.rowFilter.equals"),
+            ({"missing": ["NA", ""]}, "$.missing[1]"),
+            ({"missing": ["NA", "NA"]}, "$.missing[1]"),
+            ({"missing": [str(n) for n in range(101)]}, "$.missing"),
+            ({"attribute": None, "batchSize": 0}, "$.batchSize"),
+            ({"attribute": None, "batchSize": 2, "prefix": "x" * 101}, "$.prefix"),
+            ({"attribute": None, "columns": ["a"]}, "$.expansionPolicy"),
+            (EXPANDED | {"columns": ["a", "a"]}, "$.columns[1]"),
+            (EXPANDED | {"columns": ["a", ""]}, "$.columns[1]"),
+            (EXPANDED | {"newAttribute": " "}, "$.newAttribute"),
         ],
     )
     def test_contradictions_name_their_member(self, change: dict[str, object], path: str) -> None:
         with pytest.raises(Invalid) as fault:
             check(convert(FILE | change, FilePipeline))
         assert fault.value.path == path
+
+    def test_directives_are_bounded_and_name_their_member(self) -> None:
+        (plain,) = REMAP["directives"]
+        one = {"patternSetType": "basic", "pattern": "a", "replacement": "b"}
+        for change, path in (
+            ({"origin": ""}, "$.directives[0].origin"),
+            ({"patternSets": [one] * 101}, "$.directives[0].patternSets"),
+            (
+                {"patternSets": [one | {"pattern": "a" * 2001}]},
+                "$.directives[0].patternSets[0].pattern",
+            ),
+            (
+                {"patternSets": [one | {"replacement": "a" * 2001}]},
+                "$.directives[0].patternSets[0].replacement",
+            ),
+            ({"destination": "subject"}, "$.directives[0].origin"),
+        ):
+            with pytest.raises(Invalid) as fault:
+                check(convert(REMAP | {"directives": [plain | change]}, RemapPipeline))
+            assert fault.value.path == path
+        many = [plain | {"patternSets": [one] * 100}] * 21
+        with pytest.raises(Invalid) as fault:
+            check(convert(REMAP | {"directives": many}, RemapPipeline))
+        assert fault.value.path == "$.directives[20]"
 
     @pytest.mark.parametrize(
         ("pattern", "replacement", "member"),
