@@ -9,10 +9,11 @@ from typing import TypeVar
 
 import msgspec
 
+from cvf_app.child import ChildExited, ChildKilled
 from cvf_app.errors import Conflict, Invalid, NotFound, Unavailable
 from cvf_app.files.formats import TABLES, VARIANTS
 from cvf_app.ids import SourceId
-from cvf_app.loops import ChildExited, ChildKilled, in_process
+from cvf_app.loops import in_process
 from cvf_app.pipelines.check import check
 from cvf_app.pipelines.model import FilePipeline, PipelineId, RemapPipeline
 from cvf_app.pipelines.preview import Preview, preview
