@@ -46,6 +46,7 @@ from cvf_app.pipelines.store import PipelineStore
 from cvf_app.records.service import SLOTS, Records
 from cvf_app.records.store import RecordStore
 from cvf_app.sources import jobs as source_jobs
+from cvf_app.sources.attributes import Attributes
 from cvf_app.sources.dry_run import DryRuns
 from cvf_app.sources.ingestion import Ingestion
 from cvf_app.sources.requests import Requests
@@ -147,6 +148,7 @@ class Parts:
     pipelines: Pipelines
     sources: Sources
     requests: Requests
+    attributes: Attributes
     dry_runs: DryRuns
     records: Records
     worker: Worker
@@ -194,6 +196,7 @@ class Parts:
         sources = Sources(source_store, files, jobs, groups, networks)
         ingestion = Ingestion(sources, pipelines)
         requests = Requests(sources, pipelines, jobs, ingestion)
+        attributes = Attributes(sources, requests)
         record_store = RecordStore(mongo)
         records = Records(record_store, sources, groups, networks, answers_here=answers_here)
         worker = Worker(
@@ -225,6 +228,7 @@ class Parts:
             pipelines=pipelines,
             sources=sources,
             requests=requests,
+            attributes=attributes,
             dry_runs=DryRuns(sources, pipelines),
             records=records,
             worker=worker,
@@ -305,9 +309,9 @@ def _provide(
         started=time.monotonic(),
     )
     services = (parts.users, parts.networks, parts.groups, parts.jobs, parts.files)
-    more = (parts.hosts, parts.pipelines, parts.sources, parts.requests, parts.records)
-    others = (parts.dry_runs, parts.hub, vitals)
-    provide(app, {type(service): service for service in (*services, *more, *others)})
+    data = (parts.pipelines, parts.sources, parts.requests, parts.attributes, parts.dry_runs)
+    more = (parts.hosts, *data, parts.records, parts.hub, vitals)
+    provide(app, {type(service): service for service in (*services, *more)})
     app.extensions["cv3_authenticate"] = parts.users.authenticate
 
 

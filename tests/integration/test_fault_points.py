@@ -21,9 +21,12 @@ from cvf_app.backends.mongo import Mongo
 from cvf_app.engine.evaluate import evaluate
 from cvf_app.ids import new_id
 from cvf_app.jobs.model import JobState
+from cvf_app.pipelines.attributes import AttributeSchema, StringType
 from cvf_app.pipelines.model import Directive, FilePipeline, RemapPipeline
 from cvf_app.records.compile import compile_query
 from cvf_app.records.model import RecordQuery
+from cvf_app.sources.attributes import Attributes
+from cvf_app.sources.model import DeclarationsChange
 from cvf_app.sources.points import Point
 from cvf_app.wire import convert
 from tests.support import services
@@ -36,7 +39,7 @@ QUERIES = (
     {"hpo": [{"terms": ["HP:0001003"]}]},
     {"hpo": [{"terms": ["HP:0002000", "HP:0003000"]}]},
 )
-KINDS = ("ingest", "replace", "remap", "record", "reindex", "delete")
+KINDS = ("ingest", "replace", "remap", "record", "reindex", "delete", "retype")
 KILLED = -9
 # Names of attempts and numbers of generations differ from run to run; what remains is compared.
 _NAMES = re.compile(r"[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}")
@@ -121,7 +124,7 @@ class Kennel:
         shutil.rmtree(self.folder)
         shutil.copytree(self.before, self.folder)
 
-    async def ask(self, kind):
+    async def ask(self, kind):  # noqa: PLR0911 - one return for each kind
         """Ask for a run of this kind and return its job."""
         house = self.house
         match kind:
@@ -137,6 +140,14 @@ class Kennel:
                 return await house.requests.reindex(self.source_id, ADMIN.user_id)
             case "delete":
                 return await house.requests.delete_file(self.table, ADMIN.user_id)
+            case "retype":
+                schema = AttributeSchema(name="variantCount", value_type=StringType())
+                return await Attributes(house.sources, house.requests).change(
+                    self.source_id,
+                    DeclarationsChange(attributes=(schema,)),
+                    ADMIN.user_id,
+                    check_only=False,
+                )
 
     async def die(self, job, point, number=1):
         """Let a worker take the job and die at this point; return what it said."""
@@ -245,7 +256,7 @@ class TestFaultPoints:
         said = await kennel.die(job, "-")
         assert said["status"] == 0
         new, clean = await kennel.answers(), kennel.everything()
-        assert (old != new) == (kind in {"ingest", "remap", "delete"})
+        assert (old != new) == (kind in {"ingest", "remap", "delete", "retype"})
         order = list(Point)
         for point, number in said["passed"].items():
             many = point in {Point.BATCH_KEPT, Point.SHARE_REMOVED, Point.FOLDER_CLEARED}

@@ -128,6 +128,8 @@ def spell_numbers(_context, body):
     return whole(body)
 
 
+# A job that an earlier example began draws random numbers in the node's thread meanwhile.
+@pytest.mark.filterwarnings("ignore:Do not use the `random` module inside strategies")
 class TestDescription:
     @sendable.parametrize()
     @settings(

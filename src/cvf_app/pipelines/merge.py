@@ -76,20 +76,22 @@ def scalar(text: str) -> Scalar:
 
 
 class Types:
-    """The type of every attribute, decided by all its values in one file."""
+    """The type of every attribute, decided by all its values in one file, if none is declared."""
 
     def __init__(self, kinds: dict[str, int] | None = None) -> None:
         """Begin without attributes, or with what was learnt elsewhere."""
         self.kinds: dict[str, int] = {} if kinds is None else kinds
 
-    def see(self, eav: dict[str, EavValue]) -> None:
-        """Learn from the values of one part, which are still texts.
+    def see(self, eav: dict[str, EavValue], declared: frozenset[str] = frozenset()) -> None:
+        """Learn from the values of one part, which are still texts; declared ones are passed over.
 
         Raises:
             Unreadable: there are too many attributes.
         """
         kinds = self.kinds
         for name, value in eav.items():
+            if name in declared:
+                continue
             kind = kinds.get(name)
             if kind is None:
                 kind = self._new()

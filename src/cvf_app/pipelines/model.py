@@ -19,10 +19,18 @@ class Unreadable(Invalid):
 
 
 class Refusal(Wire, frozen=True, kw_only=True):
-    """A row that was left out: its line in the file, from 1, and why."""
+    """A row that was left out: its line in the file, from 1, and why.
+
+    `attribute` is the one at fault, if it was one; where the row was kept without its value,
+    `kept` is true. `place` says what was left out of a file that has no rows: the name within an
+    archive, and the item or line there.
+    """
 
     line: int
     reason: str
+    attribute: str | None = None
+    place: str | None = None
+    kept: bool = False
 
 
 class RowFilter(Wire, frozen=True, kw_only=True):

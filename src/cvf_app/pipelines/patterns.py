@@ -34,7 +34,7 @@ def compile_set(given: BasicPattern | QualifierPattern, path: str) -> Compiled:
     Raises:
         Invalid: the pattern is none of RE2, or a replacement names a group that is not there.
     """
-    pattern = _pattern(given.pattern, f"{path}.pattern")
+    pattern = compile_pattern(given.pattern, f"{path}.pattern")
     if isinstance(given, BasicPattern):
         return Compiled(pattern, _template(given.replacement, pattern, f"{path}.replacement"), None)
     return Compiled(
@@ -82,7 +82,12 @@ def _fill(template: Template, data: bytes, spans: list[tuple[int, int]]) -> str:
     ).strip()
 
 
-def _pattern(text: str, path: str) -> re2._Regexp:
+def compile_pattern(text: str, path: str) -> re2._Regexp:
+    """Compile a pattern of RE2.
+
+    Raises:
+        Invalid: it is none.
+    """
     if len(text) > LONGEST_PATTERN:
         raise Invalid(f"A pattern has at most {LONGEST_PATTERN} characters.", path=path)
     options = re2.Options()

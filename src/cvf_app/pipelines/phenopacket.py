@@ -138,10 +138,11 @@ class _Packet(_Heard):
 
 
 class Reading(NamedTuple):
-    """A subject, and the display names of those of its attributes whose key is changed."""
+    """A subject, the display names of attributes whose key is changed, and units of numbers."""
 
     subject: Subject
     display_names: dict[str, str]
+    units: dict[str, str]
 
 
 def read_phenopacket(data: bytes, cohort: str = "") -> Reading:
@@ -162,7 +163,7 @@ def read_phenopacket(data: bytes, cohort: str = "") -> Reading:
     onsets = [years for found in diseases if (years := _years(found.onset)) is not None]
     hpo, excluded, ncit, snomed, others = _features(packet.phenotypic_features or ())
     observed = frozenset(hpo) if excluded else frozenset[str]()
-    eav, names = _measured(packet.measurements)
+    eav, names, units = _measured(packet.measurements)
     terms = [found.term for found in diseases if found.term is not None and found.term.id]
     calls = list(_calls(packet.interpretations or ()))
     if not terms:
@@ -185,6 +186,7 @@ def read_phenopacket(data: bytes, cohort: str = "") -> Reading:
             eav=eav,
         ),
         names,
+        units,
     )
 
 
@@ -323,9 +325,12 @@ def _attributes(
     return eav
 
 
-def _measured(measurements: list[_Measurement]) -> tuple[dict[str, EavValue], dict[str, str]]:
+def _measured(
+    measurements: list[_Measurement],
+) -> tuple[dict[str, EavValue], dict[str, str], dict[str, str]]:
     eav: dict[str, EavValue] = {}
     names: dict[str, str] = {}
+    units: dict[str, str] = {}
     for found in measurements:
         quantity = found.value.quantity if found.value else None
         if found.assay is None or not found.assay.id or quantity is None or quantity.value is None:
@@ -335,7 +340,15 @@ def _measured(measurements: list[_Measurement]) -> tuple[dict[str, EavValue], di
             eav[key] = quantity.value
             unit = f" ({quantity.unit.label})" if quantity.unit and quantity.unit.label else ""
             names[key] = f"{found.assay.label or found.assay.id}{unit}"
-    return eav, names
+            if quantity.unit is not None and (written := _unit(quantity.unit)):
+                units[key] = written
+    return eav, names, units
+
+
+def _unit(given: _Class) -> str:
+    """Return a unit as UCUM writes it, where it does; else as it is called."""
+    prefix, _, code = given.id.partition(":")
+    return code if prefix.upper() == "UCUM" and code else given.label
 
 
 def _of_protein(change: str) -> Mutation | None:

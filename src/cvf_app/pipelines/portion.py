@@ -13,7 +13,9 @@ import msgspec
 
 from cvf_app.ids import SourceId
 from cvf_app.pipelines.archive import Packed, unpack
+from cvf_app.pipelines.attributes import AttributeSchema, Mismatch
 from cvf_app.pipelines.carriers import joined
+from cvf_app.pipelines.checking import Checker, fed_by, refusals_of
 from cvf_app.pipelines.demographics import settle
 from cvf_app.pipelines.expand import Origin, Staged, separator, stage
 from cvf_app.pipelines.merge import Types, merge
@@ -41,6 +43,14 @@ class Setting(msgspec.Struct, frozen=True, kw_only=True):
     source_id: str
     filename: str
     header: tuple[str, ...]
+
+
+class Order(msgspec.Struct, frozen=True, kw_only=True):
+    """What a worker must know beside the piece: of a table, and what is declared of attributes."""
+
+    setting: Setting | None = None
+    attributes: tuple[AttributeSchema, ...] = ()
+    mismatch: Mismatch = "refuse"
 
 
 class Portion(msgspec.Struct, frozen=True, kw_only=True):
@@ -90,7 +100,7 @@ class WholePiece(msgspec.Struct, frozen=True, kw_only=True, tag="whole"):
 Piece = TablePiece | ObjectPiece | PackedPiece
 _PIECE = msgspec.msgpack.Decoder(Piece | WholePiece)
 _PORTION = msgspec.msgpack.Decoder(Portion)
-_SETTING = msgspec.msgpack.Decoder(Setting | None)
+_ORDER = msgspec.msgpack.Decoder(Order)
 pack = msgspec.msgpack.encode
 unpack_portion = _PORTION.decode
 
@@ -163,9 +173,12 @@ class Parts:
 class Mapper:
     """Rows of a table become portions."""
 
-    def __init__(self, setting: Setting) -> None:
+    def __init__(self, setting: Setting, order: Order) -> None:
         """Compile the pipelines."""
         self._setting = setting
+        fed = fed_by(setting.remap_pipeline, setting.header)
+        self._checker = Checker(order.attributes, order.mismatch, fed)
+        self._faulty = 0
         self._remap = Remap(setting.remap_pipeline)
         self._origin = Origin(SourceId(setting.source_id), setting.filename)
 
@@ -181,7 +194,7 @@ class Mapper:
             parts, fault = Parts(), None
             self._remap.forget()
             try:
-                ended = self._fill(staged, parts)
+                ended = self._fill(staged, parts, refuse)
             except Unreadable as found:
                 fault, ended = found.sentence, True
             read, told = table.read_rows - told, table.read_rows
@@ -204,7 +217,7 @@ class Mapper:
         try:
             staged = stage(table, self._setting.file_pipeline, self._origin, refusals.append)
             for one in staged:
-                self._take(one, parts)
+                self._take(one, parts, refusals.append)
         except Unreadable as found:
             fault = found.sentence
         return parts.portion(
@@ -214,24 +227,32 @@ class Mapper:
             fault=fault,
         )
 
-    def _fill(self, staged: Iterator[Staged], parts: Parts) -> bool:
+    def _fill(self, staged: Iterator[Staged], parts: Parts, refuse: Refuse) -> bool:
         """Take rows until there are enough; say whether that was the last one."""
         for taken, one in enumerate(staged, 1):
-            self._take(one, parts)
+            self._take(one, parts, refuse)
             if taken >= MOST_PARTS or parts.size >= MOST_BYTES:
                 return False
         return True
 
-    def _take(self, staged: Staged, parts: Parts) -> None:
-        subject, unmatched = self._remap.part(staged)
+    def _take(self, staged: Staged, parts: Parts, refuse: Refuse) -> None:
+        part, unmatched = self._remap.part(staged)
         # Here the texts of attributes get their types, or are judged by what is declared of them.
-        parts.types.see(subject.eav)
-        parts.add(subject, unmatched)
+        subject, faults = self._checker.admit(part)
+        # A row that counts make several subjects of is at fault once.
+        if faults and staged.line != self._faulty:
+            self._faulty = staged.line
+            for refusal in refusals_of(faults, staged.line, kept=subject is not None):
+                refuse(refusal)
+        if subject is not None:
+            parts.types.see(subject.eav, self._checker.names)
+            parts.add(subject, unmatched)
 
 
-def packets(found: Iterable[tuple[str, str, bytes]]) -> Portion:
+def packets(found: Iterable[tuple[str, str, bytes]], checker: Checker) -> Portion:
     """Return what phenopackets give, of which each has a file's name and a place in it."""
     parts, fault, rows = Parts(), None, 0
+    refusals: list[Refusal] = []
     names: dict[str, str] = {}
     folder, cohort = "", ""
     try:
@@ -239,26 +260,35 @@ def packets(found: Iterable[tuple[str, str, bytes]]) -> Portion:
             rows += 1
             if name != folder:
                 folder, cohort = name, PurePosixPath(name).parent.name
+            place = f"{name}, {where}" if where else name
             try:
-                subject, shown = read_phenopacket(data, cohort)
+                packet, shown, units = read_phenopacket(data, cohort)
             except Unreadable as raised:
-                place = f"{name}, {where}" if where else name
                 raise Unreadable(f"{place}: {raised.sentence}") from raised
-            names.update(shown)
-            parts.add(subject)
+            subject, faults = checker.admit(packet, units)
+            refusals += refusals_of(faults, _line(where), place, kept=subject is not None)
+            if subject is not None:
+                names.update(shown)
+                parts.add(subject)
     except Unreadable as raised:
         fault = raised.sentence
-    return parts.portion(rows=rows, refusals=[], names=names, fault=fault)
+    return parts.portion(rows=rows, refusals=refusals, names=names, fault=fault)
 
 
-def packed_packets(entries: Iterable[Packed], most: int | None) -> Portion:
+def _line(where: str) -> int:
+    """Return the number of the line or item that words name; of a whole file it is the first."""
+    number = where.rpartition(" ")[2]
+    return int(number) if number.isdigit() else 1
+
+
+def packed_packets(entries: Iterable[Packed], most: int | None, checker: Checker) -> Portion:
     """Return what the small files of an archive give, or the first so many of them."""
     found = (
         (entry.name, where, data)
         for entry in entries
         for where, data in objects(io.BytesIO(unpack(entry)), _ignore)
     )
-    return packets(islice(found, most))
+    return packets(islice(found, most), checker)
 
 
 def whole(given: WholePiece) -> bytes:
@@ -288,26 +318,36 @@ def of_chunk(chunk: Chunk, kinds: dict[str, int] | None, *, variants: bool) -> W
 class Work:
     """What a member of a crew, or the reader itself, does with a piece."""
 
-    def __init__(self, setting: Setting | None) -> None:
+    def __init__(self, order: Order) -> None:
         """Compile the pipelines, if the pieces are of a table."""
-        self.rows = None if setting is None else Mapper(setting)
+        setting = order.setting
+        self._rows = None if setting is None else Mapper(setting, order)
+        self._checker = Checker(order.attributes, order.mismatch)
 
     def portion(self, piece: Piece) -> Portion:
         """Return what a piece of a file gives."""
         match piece:
             case TablePiece():
-                if self.rows is None:
-                    raise TypeError("a table without pipelines")
-                return self.rows.piece(piece)
+                return self._table().piece(piece)
             case ObjectPiece(name=name, batch=batch):
-                return packets((name, where, one) for where, one in batch.objects())
+                found = ((name, where, one) for where, one in batch.objects())
+                return packets(found, self._checker)
             case PackedPiece(entries=entries, most=most):
-                return packed_packets(entries, most)
+                return packed_packets(entries, most, self._checker)
+
+    def rows_of(self, table: Rows, refuse: Refuse) -> Iterator[Portion]:
+        """Yield what a table gives that is not cut into pieces."""
+        return self._table().portions(table, refuse)
+
+    def _table(self) -> Mapper:
+        if self._rows is None:
+            raise TypeError("a table without pipelines")
+        return self._rows
 
 
-def worker(setting: bytes) -> Callable[[bytes], bytes]:
+def worker(order: bytes) -> Callable[[bytes], bytes]:
     """Become a member of a crew."""
-    work = Work(_SETTING.decode(setting))
+    work = Work(_ORDER.decode(order))
 
     def worked(data: bytes) -> bytes:
         piece = _PIECE.decode(data)

@@ -28,6 +28,8 @@ class PreviewReport(Wire, frozen=True, kw_only=True):
     unmatched_examples: dict[str, tuple[str, ...]]
     display_names: dict[str, str]
     types: dict[str, str]
+    flagged: int = 0
+    flags: tuple[Refusal, ...] = ()
 
 
 class Preview(Wire, frozen=True, kw_only=True):
@@ -70,6 +72,8 @@ def preview(task: Reading, progress: Callable[[float], None]) -> Preview:
             unmatched_examples=report.unmatched_examples,
             display_names=report.display_names,
             types=types,
+            flagged=report.flagged,
+            flags=report.flags,
         ),
     )
 

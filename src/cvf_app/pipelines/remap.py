@@ -174,7 +174,7 @@ class Remap:
         written, text = (origin, result) if value is None else (result, value)
         if not written or not text:
             return None
-        name = _UNSAFE.sub("_", written)
+        name = attribute_name(written)
         if name != written:
             self._name(name, written)
         return _Given("eav", (name, text))
@@ -183,7 +183,12 @@ class Remap:
 def _plain_attribute(directive: Directive) -> str | None:
     if directive.destination != "eav" or directive.pattern_sets or not directive.origin:
         return None
-    return _UNSAFE.sub("_", directive.origin)
+    return attribute_name(directive.origin)
+
+
+def attribute_name(written: str) -> str:
+    """Return the key under which subjects keep an attribute that is written so."""
+    return _UNSAFE.sub("_", written)
 
 
 def _gene(symbol: str, value: str | None) -> _Given | None:

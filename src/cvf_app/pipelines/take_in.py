@@ -19,6 +19,7 @@ from cvf_app.errors import Invalid, StorageFull
 from cvf_app.files.formats import TABLES, VARIANTS, FileFormat
 from cvf_app.ids import SourceId
 from cvf_app.pipelines.archive import DAMAGE, Entry, Packed, damaged, entries
+from cvf_app.pipelines.attributes import AttributeSchema, Mismatch
 from cvf_app.pipelines.check import check
 from cvf_app.pipelines.content import (
     batches_of,
@@ -35,8 +36,8 @@ from cvf_app.pipelines.pieces import Cutter
 from cvf_app.pipelines.portion import (
     MOST_BYTES,
     MOST_PARTS,
-    Mapper,
     ObjectPiece,
+    Order,
     PackedPiece,
     Piece,
     Portion,
@@ -83,6 +84,8 @@ class Reading(Wire, frozen=True, kw_only=True):
     file_pipeline: FilePipeline | None = None
     remap_pipeline: RemapPipeline | None = None
     refusals: str | None = None
+    attributes: tuple[AttributeSchema, ...] = ()
+    mismatch: Mismatch = "refuse"
     cores: int = 1
     shared_from: int = SMALLEST_SHARED
     rows: int | None = None
@@ -92,7 +95,9 @@ class Report(Wire, frozen=True, kw_only=True):
     """What came of a file: rows (or phenopackets) read, subjects written, and what was left out.
 
     `unmatched` counts per column the cells (or single codes) that gave nothing. `displayNames`
-    has the written names of attributes whose key had to be changed.
+    has the written names of attributes whose key had to be changed. `flagged` counts values that
+    are none of their declared attribute and were left out of rows that stayed; a row that is
+    refused for several values counts once among `refused` and has a refusal for each.
     """
 
     rows: int
@@ -102,6 +107,8 @@ class Report(Wire, frozen=True, kw_only=True):
     unmatched: dict[str, int]
     unmatched_examples: dict[str, tuple[str, ...]]
     display_names: dict[str, str]
+    flagged: int = 0
+    flags: tuple[Refusal, ...] = ()
 
 
 def take_in(task: Reading, progress: Callable[[float], None]) -> Report:
@@ -158,10 +165,13 @@ class Intake:
         self._unmatched: dict[str, int] = {}
         self._examples: dict[str, list[str]] = {}
         self._names: dict[str, str] = {}
+        self._flagged = 0
+        self._flags: list[Refusal] = []
+        self._at_fault: tuple[int, str | None] | None = None
         self._types: Types | None = None
         self._stack = stack
         self._crew: Crew | None = None
-        self._work = Work(None)
+        self._work = Work(Order())
 
     def read(self) -> None:
         """Read the file into the spool."""
@@ -221,14 +231,17 @@ class Intake:
             unmatched=self._unmatched,
             unmatched_examples={name: tuple(found) for name, found in self._examples.items()},
             display_names=self._names,
+            flagged=self._flagged,
+            flags=tuple(self._flags),
         )
 
-    def _begin(self, setting: Setting | None) -> None:
-        """Make ready for the pieces of a file."""
+    def _begin(self, setting: Setting | None, *, shared: bool = True) -> None:
+        """Make ready for the pieces of a file, to be shared with a crew if that is of use."""
         task = self._task
-        self._work = Work(setting)
-        if task.cores > 1 and task.rows is None and self._size >= task.shared_from:
-            self._crew = self._stack.enter_context(Crew(worker, pack(setting), task.cores))
+        order = Order(setting=setting, attributes=task.attributes, mismatch=task.mismatch)
+        self._work = Work(order)
+        if shared and task.cores > 1 and task.rows is None and self._size >= task.shared_from:
+            self._crew = self._stack.enter_context(Crew(worker, pack(order), task.cores))
 
     def _portions(self, pieces: Iterable[Piece]) -> Iterator[Portion]:
         if self._crew is not None:
@@ -256,8 +269,8 @@ class Intake:
             filename=task.filename,
             header=table.header,
         )
-        if isinstance(table, Table) and table.reads(file) and _by_column(pipeline):
-            self._begin(setting)
+        cuttable = isinstance(table, Table) and table.reads(file) and _by_column(pipeline)
+        self._begin(setting, shared=cuttable)
         if isinstance(table, Table) and self._crew is not None:
             cutter = Cutter(file, table.below.line, self._advance)
             # The first one without rows, so that a missing column is a fault of any file.
@@ -273,7 +286,7 @@ class Intake:
                 below=Below(table.header, cutter.line),
             )
         rows = table if task.rows is None else Head(table, task.rows, self._enough)
-        for portion in Mapper(setting).portions(rows, self._refuse):
+        for portion in self._work.rows_of(rows, self._refuse):
             self._absorb(portion)
 
     def _read_variants(self, file: BinaryIO) -> None:
@@ -343,9 +356,16 @@ class Intake:
             raise Unreadable(portion.fault)
 
     def _refuse(self, refusal: Refusal) -> None:
-        self._refused += 1
-        if len(self._refusals) < SHOWN_REFUSALS:
-            self._refusals.append(refusal)
+        """Take note of what was left out: a row, once for all its faults, or only a value of it."""
+        shown = self._flags if refusal.kept else self._refusals
+        place = (refusal.line, refusal.place)
+        if refusal.kept:
+            self._flagged += 1
+        elif refusal.attribute is None or place != self._at_fault:
+            self._refused += 1
+        self._at_fault = place
+        if len(shown) < SHOWN_REFUSALS:
+            shown.append(refusal)
         if self._refusal_file is not None:
             self._refusal_file.write(encode(refusal) + b"\n")
 

@@ -83,6 +83,7 @@ class DryRuns:
                 raise Conflict(
                     "This data file was never ingested: name a file pipeline.", path="$.pipelineID"
                 )
+        declared = await self._sources.store.declarations(source_id)
         task = Reading(
             path=str(self._sources.content(file)),
             file_format=file.file_format,
@@ -91,6 +92,8 @@ class DryRuns:
             target="",
             file_pipeline=file_pipeline,
             remap_pipeline=remap_pipeline,
+            attributes=declared.attributes,
+            mismatch=declared.on_mismatch,
             rows=asked.rows,
         )
         async with self._turn:

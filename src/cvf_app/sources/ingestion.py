@@ -25,6 +25,7 @@ from cvf_app.sources.service import Sources
 from cvf_app.wire import plain
 
 MOST_REFUSALS = 100
+_COUNTS = ("rows", "subjects", "refused", "flagged")
 # An ingest reads a whole table to find its faults, and keeps no cell of it.
 _NOTHING = RemapPipeline(pipeline_name="none", directives=())
 
@@ -38,6 +39,11 @@ class Ingestion:
         self._store = sources.store
         self._pipelines = pipelines
         self._reached = reached
+
+    @property
+    def sources(self) -> Sources:
+        """The sources that it changes."""
+        return self._sources
 
     async def begin(self, source_id: SourceId, steps: Steps) -> Run:
         """Begin an attempt at a job of a source.
@@ -141,15 +147,18 @@ def _result(reports: list[tuple[KeptFile, Report]]) -> dict[str, Any]:
     """Return what a run found, for the job: totals, and the first refusals of all files."""
     unmatched: dict[str, int] = {}
     refusals: list[dict[str, Any]] = []
+    flags: list[dict[str, Any]] = []
     files: list[dict[str, Any]] = []
     for file, report in reports:
         for name, count in report.unmatched.items():
             unmatched[name] = unmatched.get(name, 0) + count
         refusals += [{**plain(each), "filename": file.filename} for each in report.refusals]
-        counts = {"rows": report.rows, "subjects": report.subjects, "refused": report.refused}
+        flags += [{**plain(each), "filename": file.filename} for each in report.flags]
+        counts = {name: getattr(report, name) for name in _COUNTS}
         files.append({"dataFileId": file.data_file_id, "filename": file.filename, **counts})
-    totals = {name: sum(each[name] for each in files) for name in ("rows", "subjects", "refused")}
-    return {**totals, "refusals": refusals[:MOST_REFUSALS], "unmatched": unmatched, "files": files}
+    totals = {name: sum(each[name] for each in files) for name in _COUNTS}
+    told = {"refusals": refusals[:MOST_REFUSALS], "flags": flags[:MOST_REFUSALS]}
+    return {**totals, **told, "unmatched": unmatched, "files": files}
 
 
 def checked_ids(ids: tuple[DataFileId, ...]) -> tuple[DataFileId, ...]:

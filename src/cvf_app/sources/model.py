@@ -7,6 +7,7 @@ import msgspec
 from cvf_app.files.formats import FileFormat
 from cvf_app.ids import SourceId
 from cvf_app.jobs.model import JobId
+from cvf_app.pipelines.attributes import AttributeSchema, AttributeType, Mismatch
 from cvf_app.pipelines.model import FilePipeline, PipelineId, Refusal
 from cvf_app.wire import Job, Wire
 
@@ -126,6 +127,52 @@ class Reindex(Job, frozen=True, kw_only=True, tag="reindex"):
     request_id: str = ""
 
 
+class Declarations(Wire, frozen=True, kw_only=True):
+    """The declared attributes of a source, and what becomes of a row that does not fit them.
+
+    `refuse`: the row is left out. `flag`: the value is left out, the row stays. Both are reported.
+    """
+
+    on_mismatch: Mismatch = "refuse"
+    attributes: tuple[AttributeSchema, ...] = ()
+
+
+class DeclarationsChange(Wire, frozen=True, kw_only=True):
+    """What a PATCH may carry: schemas to add or replace by name, and names to declare no more."""
+
+    on_mismatch: Mismatch | None = None
+    attributes: tuple[AttributeSchema, ...] = ()
+    removed: tuple[str, ...] = ()
+
+
+class KnownAttribute(Wire, frozen=True, kw_only=True):
+    """An attribute of a source: declared, or inferred from what its subjects have."""
+
+    name: str
+    display_name: str
+    declared: bool
+    value_type: AttributeType
+    description: str = ""
+    required: bool = False
+
+
+class KnownAttributes(Wire, frozen=True, kw_only=True):
+    """All attributes of a source, the declared ones first."""
+
+    on_mismatch: Mismatch
+    attributes: tuple[KnownAttribute, ...]
+
+
+class Retype(Job, frozen=True, kw_only=True, tag="retype"):
+    """Change declared attributes, with all stored values or not at all; `whole` replaces all."""
+
+    source_id: SourceId
+    change: DeclarationsChange
+    whole: bool
+    check_only: bool
+    request_id: str = ""
+
+
 class SourceChange(Wire, frozen=True, kw_only=True):
     """What a PATCH may carry; what is absent stays. An index that is sent is passed over."""
 
@@ -177,7 +224,9 @@ class KeptFile(Wire, frozen=True, kw_only=True):
 class FileReport(Wire, frozen=True, kw_only=True):
     """What came of one data file: rows read, subjects made, rows refused (the first of them).
 
-    `unmatched` counts per column the cells (or single codes) that gave nothing, with examples.
+    `flags` are values that were left out of rows that stayed (the first of them), `flagged` their
+    number. `unmatched` counts per column the cells (or single codes) that gave nothing, with
+    examples.
     """
 
     data_file_id: DataFileId
@@ -186,6 +235,8 @@ class FileReport(Wire, frozen=True, kw_only=True):
     subjects: int
     refused: int
     refusals: tuple[Refusal, ...] = ()
+    flagged: int = 0
+    flags: tuple[Refusal, ...] = ()
     unmatched: dict[str, int] = msgspec.field(default_factory=dict)
     unmatched_examples: dict[str, tuple[str, ...]] = msgspec.field(default_factory=dict)
 
@@ -198,6 +249,7 @@ class IngestReport(Wire, frozen=True, kw_only=True):
     rows: int
     subjects: int
     refused: int
+    flagged: int = 0
     files: tuple[FileReport, ...]
 
 

@@ -51,6 +51,8 @@ def report_of(
             subjects=report.subjects,
             refused=report.refused,
             refusals=report.refusals[:SHOWN_REFUSALS],
+            flagged=report.flagged,
+            flags=report.flags[:SHOWN_REFUSALS],
             unmatched=report.unmatched,
             unmatched_examples=report.unmatched_examples,
         )
@@ -62,6 +64,7 @@ def report_of(
         rows=sum(each.rows for each in files),
         subjects=sum(each.subjects for each in files),
         refused=sum(each.refused for each in files),
+        flagged=sum(each.flagged for each in files),
         files=files,
     )
 

@@ -12,7 +12,15 @@ from cvf_app.pipelines.model import FilePipeline, Pipeline, PipelineId, RemapPip
 from cvf_app.pipelines.service import Pipelines
 from cvf_app.principal import UserId
 from cvf_app.sources.ingestion import Ingestion, checked_ids
-from cvf_app.sources.model import DataFileId, Ingest, IngestRequest, KeptFile, Reindex, Remap
+from cvf_app.sources.model import (
+    DataFileId,
+    Ingest,
+    IngestRequest,
+    KeptFile,
+    Reindex,
+    Remap,
+    Retype,
+)
 from cvf_app.sources.reports import Reports
 from cvf_app.sources.service import SYSTEM, Sources, job_key
 
@@ -126,6 +134,14 @@ class Requests:
         job = Reindex(source_id=source_id, request_id=_request_id(user_id, idempotency))
         return await self._begin(job, user_id, idempotency)
 
+    async def retype(self, job: Retype, user_id: UserId) -> JobDocument:
+        """Begin to change declared attributes, or to check a change.
+
+        Raises:
+            Conflict: a job is at work on the source.
+        """
+        return await self._begin(job, user_id)
+
     async def delete_file(self, data_file_id: DataFileId, user_id: UserId) -> JobDocument | None:
         """Delete a data file; a job takes its subjects out of what answers, if it has any.
 
@@ -188,16 +204,19 @@ class Requests:
         except NotFound:
             return False
 
-    async def _is_large(self, job: Ingest | Remap | Reindex) -> bool:
+    async def _is_large(self, job: Ingest | Remap | Reindex | Retype) -> bool:
         """Say whether a job has much to read."""
-        if isinstance(job, Reindex):
+        if isinstance(job, Reindex | Retype):
             _, contents = await self._sources.require(job.source_id)
             return contents.record_count > LARGE_SUBJECTS
         files = [await self._sources.get_file(each) for each in job.data_file_ids]
         return sum(file.size for file in files) > LARGE_BYTES
 
     async def _begin(
-        self, job: Ingest | Remap | Reindex, user_id: UserId, idempotency: str | None
+        self,
+        job: Ingest | Remap | Reindex | Retype,
+        user_id: UserId,
+        idempotency: str | None = None,
     ) -> JobDocument:
         """Give a job to the rail, unless another is at work on the source."""
         document = await self._jobs.enqueue(

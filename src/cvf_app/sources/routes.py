@@ -11,10 +11,13 @@ from cvf_app.ids import SourceId
 from cvf_app.jobs.model import JobId
 from cvf_app.loops import in_thread
 from cvf_app.parts import use
+from cvf_app.sources.attributes import Attributes
 from cvf_app.sources.dry_run import DryRunRequest, DryRuns
 from cvf_app.sources.model import (
     ChunkReply,
     DataFileId,
+    Declarations,
+    DeclarationsChange,
     EavIndex,
     IngestRequest,
     NewSource,
@@ -93,6 +96,34 @@ async def get_eav_index(source_id: SourceId) -> Response:
 async def rename_in_eav_index(source_id: SourceId) -> Response:
     """Change display names of attributes and values."""
     return reply(await use(Sources).rename(source_id, await body(EavIndex)))
+
+
+@bp.get("/sources/<source_id>/attributes")
+@allow(*DATA)
+async def list_source_attributes(source_id: SourceId) -> Response:
+    """Show the declared and the inferred attributes of a source."""
+    return reply(await use(Attributes).known(source_id))
+
+
+@bp.put("/sources/<source_id>/attributes")
+@allow(*DATA)
+async def declare_attributes(source_id: SourceId) -> Response:
+    """Begin to declare all attributes of a source anew."""
+    return await _change_attributes(source_id, await body(Declarations))
+
+
+@bp.patch("/sources/<source_id>/attributes")
+@allow(*DATA)
+async def change_attributes(source_id: SourceId) -> Response:
+    """Begin to change some declared attributes of a source."""
+    return await _change_attributes(source_id, await body(DeclarationsChange))
+
+
+@bp.get("/sources/<source_id>/attributes/schema")
+@allow(*DATA)
+async def get_attribute_schema(source_id: SourceId) -> Response:
+    """Show the JSON Schema of the attributes of one subject."""
+    return reply(await use(Attributes).schema(source_id))
 
 
 @bp.post("/sources/<source_id>/index")
@@ -227,3 +258,16 @@ async def _grant(source_id: SourceId) -> UploadGrant:
     await use(Sources).require(source_id)
     token = request.headers.get("X-Upload-Token", "")
     return await use(Files).check_token(token, principal().user_id, source_id)
+
+
+async def _change_attributes(
+    source_id: SourceId, asked: Declarations | DeclarationsChange
+) -> Response:
+    words = {"": False, "false": False, "true": True}
+    said = request.args.get("check", "")
+    if said not in words:
+        raise Invalid("`check` is true or false.", path="$.check")
+    job = await use(Attributes).change(
+        source_id, asked, principal().user_id, check_only=words[said]
+    )
+    return reply(Started(status=DONE.status, job_id=job.job_id))

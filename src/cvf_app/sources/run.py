@@ -31,7 +31,14 @@ from cvf_app.sources.building import Building, Built, build_generation
 from cvf_app.sources.change import Change, Fresh
 from cvf_app.sources.clearing import retire, tidy
 from cvf_app.sources.index import capability_of
-from cvf_app.sources.model import Contents, DataFileId, IngestReport, KeptFile, Share
+from cvf_app.sources.model import (
+    Contents,
+    DataFileId,
+    Declarations,
+    IngestReport,
+    KeptFile,
+    Share,
+)
 from cvf_app.sources.points import Point, Reached, pass_by
 from cvf_app.sources.reports import refusals_of, write_report
 from cvf_app.sources.service import Sources
@@ -129,6 +136,7 @@ class Run:
         """
         target = self.work / f"{file.data_file_id}.subjects"
         number, many = place
+        declared = await self._store.declarations(self.source_id)
         reading = Reading(
             path=str(self._sources.content(file)),
             file_format=file.file_format,
@@ -138,11 +146,12 @@ class Run:
             remap_pipeline=remap_pipeline,
             target=str(target),
             refusals=str(refusals_of(self.report, number)),
+            cores=self.steps.cores,
+            attributes=declared.attributes,
+            mismatch=declared.on_mismatch,
         )
         span = (_READ * number / many, _READ * (number + 1) / many)
-        report = await self.watched(
-            "reading", span, lambda told: self._start(take_in, reading, told)
-        )
+        report = await self.compute("reading", span, take_in, reading)
         self.reached(Point.READ)
         return report, Fresh(file.data_file_id, target, report.subjects)
 
@@ -184,10 +193,17 @@ class Run:
             share=share, data_file_id=fresh.data_file_id, subjects=subjects, batches=batches
         )
 
-    async def renew(self, fresh: Sequence[Fresh]) -> int:
+    async def compute(
+        self, stage: str, span: tuple[float, float], function: Callable[[A, Progress], R], task: A
+    ) -> R:
+        """Run a pure function of a module outside this process, as one stage of the job."""
+        return await self.watched(stage, span, lambda told: self._start(function, task, told))
+
+    async def renew(self, fresh: Sequence[Fresh], declarations: Declarations | None = None) -> int:
         """Build the next generation with the fresh subjects and switch to it; return its count.
 
         What a source has of the same data files is replaced; files deleted meanwhile drop out.
+        New declarations become valid with that switch.
 
         Raises:
             Conflict: the source was deleted or changed meanwhile.
@@ -215,7 +231,12 @@ class Run:
                 await in_thread(retire, self._sources.segments_folder(self.source_id) / old.folder)
             self.reached(Point.RETIRED)
         if not await self._store.switch(
-            self.source_id, self.name, old.generation, contents, built.attributes
+            self.source_id,
+            self.name,
+            old.generation,
+            contents,
+            built.attributes,
+            declarations=declarations,
         ):
             raise Conflict(_GONE)
         self.reached(Point.SWITCHED)

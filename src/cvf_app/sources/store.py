@@ -1,11 +1,12 @@
 """Sources, their data files and their subjects in MongoDB.
 
 A source is one document, so that one `update_one` switches everything that answers depend on
-(`generation`, `folder`, `shares`, `capability`, `recordCount`, `mappings`). `runner` names the
-attempt that may switch; a switch by any other changes nothing. Maps whose keys come from data
-are kept as compressed JSON, since keys of documents may not hold everything. Subjects stand in
-batches (`<share>/<n>`), each with the marks of their ids; a share is announced in `shares` before
-its first batch is written, so that clean-up finds what a crash left.
+(`generation`, `folder`, `shares`, `capability`, `recordCount`, `mappings`, `declarations`).
+`runner` names the attempt that may switch; a switch by any other changes nothing. Maps whose keys
+come from data are kept as compressed JSON, since keys of documents may not hold everything; so
+are declarations, which may be many. Subjects stand in batches (`<share>/<n>`), each with the marks
+of their ids; a share is announced in `shares` before its first batch is written, so that clean-up
+finds what a crash left.
 """
 
 import asyncio
@@ -22,6 +23,7 @@ from cvf_app.sources.batches import Batch
 from cvf_app.sources.model import (
     Contents,
     DataFileId,
+    Declarations,
     EavIndex,
     InternalSource,
     KeptFile,
@@ -149,6 +151,20 @@ class SourceStore:
             await self._sources.update_one({"_id": source_id, "names_version": version}, change)
         )
 
+    async def declarations(self, source_id: SourceId) -> Declarations:
+        """Return the declared attributes of a source."""
+        found = await self._sources.find_one({"_id": source_id, **_LIVE}, {"declarations": 1})
+        # A source from before there were declarations has none.
+        if found is None or found.get("declarations") is None:
+            return Declarations()
+        return decode(zlib.decompress(found["declarations"]), Declarations)
+
+    async def declare(self, source_id: SourceId, runner: str, new: Declarations) -> bool:
+        """Declare attributes that every stored value fits already, if this attempt may."""
+        where = {"_id": source_id, **_LIVE, "runner": runner}
+        change = {"$set": {"declarations": _packed(plain(new)), "runner": None}}
+        return bool(await self._sources.update_one(where, change))
+
     # Runs
 
     async def claim(self, source_id: SourceId, runner: str | None) -> bool:
@@ -161,17 +177,21 @@ class SourceStore:
         found = await self._sources.find_one({"_id": source_id, **_LIVE}, _OUTLINE)
         return None if found is None else (found["runner"], _read(found)[1])
 
-    async def switch(
+    async def switch(  # noqa: PLR0913 - everything that changes in this one step
         self,
         source_id: SourceId,
         runner: str,
         old_generation: int,
         contents: Contents,
         mappings: dict[str, tuple[str, ...]],
+        *,
+        declarations: Declarations | None = None,
     ) -> bool:
         """Let the source answer from new contents, if this attempt may and nothing changed."""
         where = {"_id": source_id, **_LIVE, "runner": runner, "generation": old_generation}
         new = {**plain_contents(contents), "mappings": _packed(mappings), "runner": None}
+        if declarations is not None:
+            new["declarations"] = _packed(plain(declarations))
         return bool(await self._sources.update_one(where, {"$set": new}))
 
     # Data files
@@ -269,7 +289,7 @@ def plain_contents(contents: Contents) -> Document:
     }
 
 
-_OUTLINE = {"mappings": 0, "names": 0}
+_OUTLINE = {"mappings": 0, "names": 0, "declarations": 0}
 
 
 def _share(share: Share) -> Document:

@@ -27,8 +27,8 @@ class TestHelp:
     @pytest.mark.parametrize(
         "words",
         ["login", "whoami", "users add", "sources create", "sources report", "upload", "ingest",
-         "remap", "query", "history", "pipelines create", "groups create", "jobs follow",
-         "jobs log", "jobs delete", "jobs resources", "sample"],
+         "remap", "query", "history", "pipelines create", "attributes set", "attributes check",
+         "groups create", "jobs follow", "jobs log", "jobs delete", "jobs resources", "sample"],
     )  # fmt: skip
     def test_every_command_has_help(self, words: str) -> None:
         assert RUNNER.invoke(command.app, [*words.split(), "--help"]).exit_code == 0
