@@ -122,7 +122,7 @@ class TestTheTable:
             async with elsewhere(node) as (mongo, _, _):
                 store = JobStore(mongo.collection("jobs"))
                 job = waiting_job("nobody")
-                await store.add(job, key=None, at=time.time() + 3600)
+                await store.add(job, key=None, once=None, at=time.time() + 3600)
                 lease = {"$set": {"leaseUntil": 5.0, "lease": "x"}}
                 await mongo.collection("jobs").update_one({"_id": job.job_id}, lease)
             source = await node.source("bookkeeping")
@@ -138,6 +138,9 @@ def waiting_job(user_id):
         task="a kind that no worker has",
         args={},
         user_id=user_id,
+        size="small",
+        proc=1,
+        mem=64,
         state=JobState.WAITING,
         progress=0.0,
         attempts=0,
@@ -205,7 +208,7 @@ class TestWhatIsTold:
             store = JobStore(mongo.collection("jobs"))
             job = waiting_job("nobody")
             began = time.monotonic()
-            await store.add(job, key=None, at=time.time() + 3600)
+            await store.add(job, key=None, once=None, at=time.time() + 3600)
             for step in range(100):
                 await store._jobs.update_one(  # noqa: SLF001 - a bare write
                     {"_id": job.job_id}, {"$set": {"progress": step / 100}}
@@ -282,7 +285,7 @@ class TestWhoIsTold:
             async with elsewhere(node) as (mongo, _, _):
                 store = JobStore(mongo.collection("jobs"))
                 job = waiting_job(node.people["ann"])
-                await store.add(job, key=None, at=time.time() + 3600)
+                await store.add(job, key=None, once=None, at=time.time() + 3600)
             answer = await node.call("PUT", f"/jobs/{job.job_id}/cancel", "ann")
             assert answer.status == 200
             for who in ("ann", "manager"):

@@ -115,7 +115,17 @@ def _bytes(value: bytes | str | None) -> bytes | None:
 
 @contextmanager
 def _edge() -> Iterator[None]:
+    """Turn the driver's errors into ours, and give back a cancel that the driver has swallowed."""
+    task = asyncio.current_task()
+    before = task.cancelling() if task else 0
     try:
         yield
     except (RedisError, OSError) as fault:
+        _cancelled_since(task, before)
         raise Unavailable("The short-term store (Redis) does not answer.") from fault
+    _cancelled_since(task, before)
+
+
+def _cancelled_since(task: "asyncio.Task[object] | None", before: int) -> None:
+    if task is not None and task.cancelling() > before:
+        raise asyncio.CancelledError
