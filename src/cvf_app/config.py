@@ -20,6 +20,7 @@ from cvf_app.errors import Invalid
 from cvf_app.wire import decode, encode
 
 _HIGHEST_PORT = 65535
+_LARGEST_CHUNK_KIB = 65536
 
 
 class Section(
@@ -93,6 +94,9 @@ class Cors(Section, frozen=True, kw_only=True):
         "X-Upload-Token",
         "Prefer",
         "Last-Event-ID",
+        "Content-Range",
+        "Range",
+        "If-Range",
     )
 
 
@@ -300,6 +304,10 @@ def _check(config: Config) -> None:
         )
     if not config.data.upload_path:
         raise Invalid("The folder for uploaded files must be named.", path="$.Data.UploadPath")
+    if not 1 <= config.data.chunk_size <= _LARGEST_CHUNK_KIB:
+        raise Invalid(
+            f"A streamed piece has from 1 to {_LARGEST_CHUNK_KIB} KiB.", path="$.Data.ChunkSize"
+        )
     if "*" in as_list(config.cors.allow_origin):
         raise Invalid(
             "Name the origins that may call; '*' is not taken.",

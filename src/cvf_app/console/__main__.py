@@ -6,7 +6,7 @@ from typing import Annotated
 import typer
 from rich.markup import escape
 
-from cvf_app.console import groups, jobs, people, pipelines, query, samples, sources
+from cvf_app.console import files, groups, jobs, people, pipelines, query, samples, sources
 from cvf_app.console.failures import EXIT_CODES, REFUSED, Failure
 from cvf_app.console.here import Here, instance_folder, settings_folder
 from cvf_app.console.session import Sessions
@@ -25,6 +25,7 @@ for part in (people, sources, query, jobs, samples):
     part.add_to(app)
 app.add_typer(people.users, name="users")
 app.add_typer(sources.sources, name="sources")
+app.add_typer(files.files, name="files")
 app.add_typer(pipelines.pipelines, name="pipelines")
 app.add_typer(groups.groups, name="groups")
 app.add_typer(jobs.jobs, name="jobs")

@@ -10,6 +10,7 @@ from cvf_app.wire import Wire, decode, encode
 
 T = TypeVar("T")
 LARGEST_BODY = 2**20
+READ_ON = 80 * 2**20
 
 
 class Success(Wire, frozen=True, kw_only=True):
@@ -45,7 +46,9 @@ async def payload() -> bytes:
         async with asyncio.timeout(request.body_timeout):
             async for piece in request.body:
                 size += len(piece)
-                # What is too much is read to its end, or the sender would not see our answer.
+                # What is too much is read on, or the sender would not see our answer; not for ever.
+                if size > READ_ON:
+                    break
                 if size <= LARGEST_BODY:
                     received += piece
     except TimeoutError as fault:

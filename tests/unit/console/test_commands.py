@@ -27,7 +27,8 @@ class TestHelp:
     @pytest.mark.parametrize(
         "words",
         ["login", "whoami", "users add", "sources create", "sources report", "upload", "ingest",
-         "remap", "query", "history", "pipelines create", "groups create", "jobs follow", "sample"],
+         "remap", "query", "history", "pipelines create", "groups create", "jobs follow", "sample",
+         "files get"],
     )  # fmt: skip
     def test_every_command_has_help(self, words: str) -> None:
         assert RUNNER.invoke(command.app, [*words.split(), "--help"]).exit_code == 0
