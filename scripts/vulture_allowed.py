@@ -52,6 +52,9 @@ _.max_mem
 _.never_capture
 _.never_nl
 
+# files/bundle.py: asked by zipfile
+_.writable
+
 # files/model.py: fields of structs that are written to the wire
 _.largest_chunk
 _.resumable_identifier
@@ -102,6 +105,12 @@ _.initial_password
 # users/store.py: fields of stored documents, matched by their wire name
 _.subject_index
 _.username_index
+
+# web/intake.py: what Quart calls and reads
+_.asgi_http_class
+_.body_class
+_.handle_messages
+_.request_class
 
 # web/routes.py: fields of structs that are written to the wire
 _.milliseconds

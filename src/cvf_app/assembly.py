@@ -26,9 +26,11 @@ from cvf_app.backends.stream import Stream
 from cvf_app.config import Config, Mode
 from cvf_app.duties import Duty, blueprints
 from cvf_app.errors import Invalid
-from cvf_app.files.place import Place
+from cvf_app.files.folder import Folder
 from cvf_app.files.service import Files
 from cvf_app.files.store import FileStore
+from cvf_app.files.watch import watch
+from cvf_app.files.workspace import Workspace
 from cvf_app.groups.service import Groups
 from cvf_app.groups.store import GroupStore
 from cvf_app.jobs.ledger import Ledger
@@ -59,16 +61,19 @@ from cvf_app.users.identity.oidc import Oidc
 from cvf_app.users.identity.scim import Scim
 from cvf_app.users.service import Users
 from cvf_app.users.store import UserStore
-from cvf_app.web import access, cors, errors, openapi
+from cvf_app.web import access, cors, errors, intake, openapi
 from cvf_app.web import routes as web_routes
 from cvf_app.web.routes import Vitals
 
 MOST_CONNECTIONS = 64
-LARGEST_BODY = 80 * 2**20
+# Uploads have limits of their own, and every other handler reads a megabyte at most.
+LARGEST_BODY = 65 * 2**30
 RECOVER_SECONDS = 2.0
 CLEAN_SECONDS = 3600.0
 TEND_SECONDS = 1.0
 MEASURE_SECONDS = 15.0
+STEP_SECONDS = 600.0
+EXPIRE_SECONDS = 1.0
 
 
 @dataclass(frozen=True)
@@ -154,6 +159,7 @@ class Parts:
     worker: Worker
     outbox: Outbox
     hub: Hub
+    place: Folder
     stores: tuple[Prepared, ...]
 
     @classmethod
@@ -189,8 +195,9 @@ class Parts:
         ledger_name = f"cv3-jobs-{config.mongo_db.database}"
         ledger = Ledger(backends.redis, clock.now, sizes, name=ledger_name)
         file_store = FileStore(mongo.collection("upload_tokens"), mongo.collection("files"))
-        place = Place(Path(config.data.upload_path), config.data.chunk_size * 1024)
-        files = Files(file_store, place, clock.now, config.data.valid_file_formats)
+        place = Folder(Path(config.data.upload_path), config.data.chunk_size * 1024)
+        formats = config.data.valid_file_formats
+        files = Files(file_store, place, Workspace(place.root), clock.now, formats)
         pipeline_store = PipelineStore(mongo)
         pipelines = Pipelines(pipeline_store)
         sources = Sources(source_store, files, jobs, groups, networks)
@@ -234,6 +241,7 @@ class Parts:
             worker=worker,
             outbox=outbox,
             hub=hub,
+            place=place,
             stores=stores,
         )
 
@@ -250,6 +258,7 @@ def create_app(
     app = Quart("cvf_app", static_folder=None)
     app.config["MAX_CONTENT_LENGTH"] = LARGEST_BODY
     errors.install(app)
+    intake.install(app)
     cors.install(app, config.cors)
     web_routes.measure(app)
     app.register_blueprint(web_routes.bp)
@@ -330,6 +339,9 @@ def _start(loops: Loops, duties: frozenset[Duty], parts: Parts) -> None:
         loops.every("job gauges", MEASURE_SECONDS, parts.jobs.measure)
     if Duty.SCHEDULER in duties:
         loops.every("leftovers", CLEAN_SECONDS, parts.requests.clean_up)
+        loops.every("files in step", STEP_SECONDS, parts.requests.agree)
+        loops.every("expired files", EXPIRE_SECONDS, parts.files.expire)
+        loops.start("removed files", lambda: watch(parts.files, parts.place.watched))
 
 
 def _issuer(config: Config) -> str:

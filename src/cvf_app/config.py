@@ -26,6 +26,7 @@ _MOST_CORES, _MOST_MIB, _MOST_MINUTES = 4096, 2**26, 60 * 24 * 366
 # An interpreter with our libraries takes about half of it.
 _LEAST_MIB = 128
 _LEAST_STALLED, _MOST_STALLED, _MOST_GRACE = 4, 3600, 600
+_LARGEST_CHUNK_KIB = 65536
 
 
 class Section(
@@ -100,6 +101,9 @@ class Cors(Section, frozen=True, kw_only=True):
         "Prefer",
         "Last-Event-ID",
         "Idempotency-Key",
+        "Content-Range",
+        "Range",
+        "If-Range",
     )
 
 
@@ -332,6 +336,10 @@ def _check(config: Config) -> None:
         )
     if not config.data.upload_path:
         raise Invalid("The folder for uploaded files must be named.", path="$.Data.UploadPath")
+    if not 1 <= config.data.chunk_size <= _LARGEST_CHUNK_KIB:
+        raise Invalid(
+            f"A streamed piece has from 1 to {_LARGEST_CHUNK_KIB} KiB.", path="$.Data.ChunkSize"
+        )
     if "*" in as_list(config.cors.allow_origin):
         raise Invalid(
             "Name the origins that may call; '*' is not taken.",

@@ -10,6 +10,7 @@ from enum import Enum
 from quart import Blueprint
 
 from cvf_app.errors import Invalid
+from cvf_app.files import routes as files
 from cvf_app.groups import routes as groups
 from cvf_app.jobs import routes as jobs
 from cvf_app.networks import routes as networks
@@ -42,7 +43,7 @@ class Brings:
 DUTIES: dict[Duty, Brings] = {
     Duty.ADMIN: Brings(
         "administration of users, groups, sources, pipelines and jobs",
-        (users.bp, groups.bp, networks.bp, sources.bp, pipelines.bp, jobs.bp, updates.bp),
+        (users.bp, groups.bp, networks.bp, sources.bp, files.bp, pipelines.bp, jobs.bp, updates.bp),
     ),
     Duty.QUERY: Brings(
         "record queries, and the read side of sources and networks",

@@ -114,6 +114,21 @@ async def counters_lose_nothing(_: Mongo, c: Collection) -> None:
 
 
 @case
+async def an_empty_list_is_found_and_told_from_others(_: Mongo, c: Collection) -> None:
+    await c.insert_many([{"_id": "1", "list": []}, {"_id": "2", "list": ["a"]}])
+    assert [found["_id"] for found in await c.find({"list": []})] == ["1"]
+    assert [found["_id"] for found in await c.find({"list": {"$ne": []}})] == ["2"]
+    assert await c.delete_one({"_id": "2", "list": []}) == 0
+    assert await c.delete_one({"_id": "1", "list": []}) == 1
+
+
+@case
+async def numbers_are_compared_with_numbers_alone(_: Mongo, c: Collection) -> None:
+    await c.insert_many([{"_id": "1", "at": None}, {"_id": "2", "at": 5}, {"_id": "3", "at": 9}])
+    assert [found["_id"] for found in await c.find({"at": {"$lte": 5, "$gt": 0}})] == ["2"]
+
+
+@case
 async def lists_are_pushed_cut_pulled_and_kept_as_sets(_: Mongo, c: Collection) -> None:
     await c.insert({"_id": "1", "log": [], "set": ["a"], "docs": [{"i": 1}, {"i": 2}]})
     for n in range(5):

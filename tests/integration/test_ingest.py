@@ -177,7 +177,7 @@ class TestFaults:
         source_id = await house.source()
         file = await house.upload(source_id, "a.zip", packed(*range(20)))
         await house.complete(await house.ingest(source_id, file))
-        house.files.place.clear(house.sources.segments_folder(source_id))
+        house.files.workspace.clear(house.sources.segments_folder(source_id))
         for _ in range(100):
             try:
                 found = await house.count(source_id)

@@ -7,9 +7,10 @@ import zipfile
 
 from cvf_app.backends.queue import Queue
 from cvf_app.clock import now
-from cvf_app.files.place import Place
+from cvf_app.files.folder import Folder
 from cvf_app.files.service import Files
 from cvf_app.files.store import FileStore
+from cvf_app.files.workspace import Workspace
 from cvf_app.groups.service import Groups
 from cvf_app.groups.store import GroupStore
 from cvf_app.ids import new_id
@@ -48,7 +49,7 @@ class House:
         self.jobs = Jobs(self.job_store, self.queue, now)
         self.file_store = FileStore(mongo.collection("upload_tokens"), mongo.collection("files"))
         formats = ("csv", "tsv", "json", "zip")
-        self.files = Files(self.file_store, Place(folder), now, formats)
+        self.files = Files(self.file_store, Folder(folder), Workspace(folder), now, formats)
         self.pipeline_store = PipelineStore(mongo)
         self.pipelines = Pipelines(self.pipeline_store)
         self.sources = Sources(self.store, self.files, self.jobs, self.groups, self.networks)

@@ -6,7 +6,17 @@ from typing import Annotated
 import typer
 from rich.markup import escape
 
-from cvf_app.console import attributes, groups, jobs, people, pipelines, query, samples, sources
+from cvf_app.console import (
+    attributes,
+    files,
+    groups,
+    jobs,
+    people,
+    pipelines,
+    query,
+    samples,
+    sources,
+)
 from cvf_app.console.failures import EXIT_CODES, REFUSED, Failure
 from cvf_app.console.here import Here, instance_folder, settings_folder
 from cvf_app.console.session import Sessions
@@ -25,6 +35,7 @@ for part in (people, sources, query, jobs, samples):
     part.add_to(app)
 app.add_typer(people.users, name="users")
 app.add_typer(sources.sources, name="sources")
+app.add_typer(files.files, name="files")
 app.add_typer(pipelines.pipelines, name="pipelines")
 app.add_typer(attributes.attributes, name="attributes")
 app.add_typer(groups.groups, name="groups")

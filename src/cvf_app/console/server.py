@@ -6,10 +6,11 @@ a request is sent again only when its access token had run out.
 
 import http.client
 import json
+import shutil
 import ssl
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Any, TypeAlias
+from typing import Any, BinaryIO, TypeAlias
 from urllib.parse import urlencode, urlsplit
 
 from cvf_app.console.failures import Failure, NoSuchThing, NotLoggedIn, NotReached
@@ -17,6 +18,7 @@ from cvf_app.console.failures import Failure, NoSuchThing, NotLoggedIn, NotReach
 Json: TypeAlias = Any
 Token = Callable[[bool], str]
 _PATIENCE_SECONDS = 60.0
+_PIECE = 2**20
 _ADVICE = {
     403: "Somebody with the right role can do it, or give you the role: see 'cvf whoami'.",
     409: "Look at what is there now, and try again.",
@@ -51,8 +53,11 @@ def exchange(
     body: bytes | None = None,
     headers: Mapping[str, str] | None = None,
     patience: float = _PATIENCE_SECONDS,
+    sink: BinaryIO | None = None,
 ) -> Answer:
     """Send one request and return whatever the answer is; redirects are not followed.
+
+    The body of a good answer goes to `sink`, if there is one, piece by piece.
 
     Raises:
         NotReached: nothing answered.
@@ -73,7 +78,10 @@ def exchange(
     try:
         connection.request(method, target, body=body, headers=dict(headers or {}))
         response = connection.getresponse()
-        content = response.read()
+        good = response.status < http.client.MULTIPLE_CHOICES
+        content = b"" if sink is not None and good else response.read()
+        if sink is not None and good:
+            shutil.copyfileobj(response, sink, _PIECE)
     except (OSError, http.client.HTTPException) as fault:
         raise NotReached(
             f"{parts.scheme}://{parts.netloc} does not answer ({fault or type(fault).__name__}).",
@@ -131,12 +139,24 @@ class Server:
     def _answer(
         self, method: str, path: str, body: bytes | None, headers: Mapping[str, str] | None
     ) -> Answer:
-        answer = self._once(method, path, body, headers, anew=False)
+        answer = self._once(method, path, body, headers, None, anew=False)
         if answer.status == http.client.UNAUTHORIZED and self._token is not None:
-            answer = self._once(method, path, body, headers, anew=True)
+            answer = self._once(method, path, body, headers, None, anew=True)
         if answer.status >= http.client.BAD_REQUEST:
             raise refusal(answer)
         return answer
+
+    def save(self, path: str, sink: BinaryIO, headers: Mapping[str, str] | None = None) -> None:
+        """Write the bytes of an answer to a file; a token that has run out is renewed once.
+
+        Raises:
+            Failure: the server refused; the sentence is its own.
+        """
+        answer = self._once("GET", path, None, headers, sink, anew=False)
+        if answer.status == http.client.UNAUTHORIZED and self._token is not None:
+            answer = self._once("GET", path, None, headers, sink, anew=True)
+        if answer.status >= http.client.BAD_REQUEST:
+            raise refusal(answer)
 
     def _once(
         self,
@@ -144,6 +164,7 @@ class Server:
         path: str,
         body: bytes | None,
         headers: Mapping[str, str] | None,
+        sink: BinaryIO | None,
         *,
         anew: bool,
     ) -> Answer:
@@ -153,7 +174,7 @@ class Server:
         sent |= dict(headers or {})
         if self._token is not None:
             sent["Authorization"] = f"Bearer {self._token(anew)}"
-        return exchange(method, self.address + path, body=body, headers=sent)
+        return exchange(method, self.address + path, body=body, headers=sent, sink=sink)
 
 
 def refusal(answer: Answer) -> Failure:

@@ -10,7 +10,7 @@ from cvf_app.console.failures import Misused, NoSuchThing
 from cvf_app.console.here import pipeline_named, server, source_named
 from cvf_app.console.server import Json, Server
 from cvf_app.console.show import AsJson, details, err, follow, out, said, table
-from cvf_app.console.upload import CHUNK_BYTES, send
+from cvf_app.console.upload import send
 
 sources = typer.Typer(help="Sources and what they hold.", no_args_is_help=True)
 SourceArgument = Annotated[str, typer.Argument(help="Id or name of the source.")]
@@ -140,7 +140,9 @@ def upload(
     paths: Annotated[
         list[Path], typer.Argument(help="Files, or folders (each becomes one zip).", exists=True)
     ],
-    chunk_size: Annotated[int, typer.Option(min=1024, help="Bytes of one chunk.")] = CHUNK_BYTES,
+    chunk_size: Annotated[
+        int | None, typer.Option(min=1024, help="Bytes of one chunk; else as the server likes.")
+    ] = None,
     json: AsJson = False,
 ) -> None:
     """Upload files into a source; an upload that was cut off goes on where it was."""

@@ -13,17 +13,18 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from cvf_app.console.failures import Failure, Misused, NoSuchThing, NotLoggedIn, NotReached
-from cvf_app.console.server import Server
+from cvf_app.console.failures import Failure, Misused, NoSuchThing, NotReached
+from cvf_app.console.server import Json, Server
 from cvf_app.console.show import bytes_bar
 
-CHUNK_BYTES = 4 * 1024 * 1024
 _DIGEST_BYTES = 1024 * 1024
 _TRIES = 3
 
 
-def send(server: Server, source_id: str, path: Path, chunk_bytes: int = CHUNK_BYTES) -> bool:
+def send(server: Server, source_id: str, path: Path, chunk_bytes: int | None = None) -> bool:
     """Upload one file, or one folder as a zip; chunks that are there already are left out.
+
+    Chunks have the size that the server asks for, unless one is given.
 
     Say whether it was sent: a file that the source has, by name and content, is not sent again.
 
@@ -45,7 +46,7 @@ def send(server: Server, source_id: str, path: Path, chunk_bytes: int = CHUNK_BY
             for number in range(1, upload.total + 1):
                 if number not in there:
                     upload.send(number)
-                bar.update(task, completed=min(number * chunk_bytes, size))
+                bar.update(task, completed=min(number * upload.chunk_bytes, size))
     return True
 
 
@@ -53,17 +54,24 @@ class _Upload:
     """One file on its way."""
 
     def __init__(
-        self, server: Server, source_id: str, file: Path, name: str, digest: str, chunk_bytes: int
+        self,
+        server: Server,
+        source_id: str,
+        file: Path,
+        name: str,
+        digest: str,
+        chunk_bytes: int | None,
     ) -> None:
         self._server = server
         self._path = f"/sources/{source_id}/upload"
         self._file = file
         self._name = name
-        self._chunk_bytes = chunk_bytes
         self._source_id = source_id
-        self.total = max(1, -(-file.stat().st_size // chunk_bytes))
-        self.identifier = f"{digest[:40]}-{chunk_bytes}"
-        self._token = self._new_token()
+        granted = self._granted()
+        self._token = str(granted["token"])
+        self.chunk_bytes = chunk_bytes or int(granted["chunkSize"])
+        self.total = max(1, -(-file.stat().st_size // self.chunk_bytes))
+        self.identifier = f"{digest[:40]}-{self.chunk_bytes}"
 
     def chunks_there(self) -> frozenset[int]:
         """Ask which chunks the server has of an earlier try."""
@@ -84,8 +92,8 @@ class _Upload:
     def send(self, number: int) -> None:
         """Send one chunk, thrice at most."""
         with self._file.open("rb") as file:
-            file.seek((number - 1) * self._chunk_bytes)
-            content = file.read(self._chunk_bytes)
+            file.seek((number - 1) * self.chunk_bytes)
+            content = file.read(self.chunk_bytes)
         fields = {
             "resumableChunkNumber": str(number),
             "resumableTotalChunks": str(self.total),
@@ -101,9 +109,11 @@ class _Upload:
                 )
             except NotReached as fault:
                 failure = fault
-            except NotLoggedIn as fault:
+            except Failure as fault:
                 # The upload token may have run out; the login was renewed already.
-                self._token, failure = self._new_token(), fault
+                if "upload token" not in fault.sentence:
+                    raise
+                self._token, failure = str(self._granted()["token"]), fault
             else:
                 return
         if failure is not None:
@@ -113,8 +123,8 @@ class _Upload:
     def _headers(self) -> dict[str, str]:
         return {"X-Upload-Token": self._token}
 
-    def _new_token(self) -> str:
-        return str(self._server.get("/sources/upload-token", sourceId=self._source_id)["token"])
+    def _granted(self) -> Json:
+        return self._server.get("/sources/upload-token", sourceId=self._source_id)
 
 
 def multipart(fields: dict[str, str], content: bytes, filename: str) -> tuple[str, bytes]:

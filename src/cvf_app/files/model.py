@@ -1,4 +1,4 @@
-"""Files from outside, as documents: what each is, how large, and where it came from."""
+"""Files as documents: what each is, how large, whose, and until when it is kept."""
 
 from typing import NewType
 
@@ -6,17 +6,38 @@ from cvf_app.principal import UserId
 from cvf_app.wire import Wire
 
 FileId = NewType("FileId", str)
+FILES_SCOPE = "files"
+"""The scope of uploads that belong to a person and to no source."""
 
 
 class StoredFile(Wire, frozen=True, kw_only=True):
-    """A complete file in the place, named there by its SHA-256 (hex); times are epoch seconds."""
+    """A file whose content is kept under its SHA-256 (hex); times are epoch seconds.
+
+    `ready` is false while its content is gone from the place; `reserved` is true while a job
+    works with it or a source has it as a data file.
+    """
 
     file_id: FileId
     name: str
+    type: str
     size: int
     sha256: str
-    user_id: str
+    user: str
     uploaded_at: int
+    expires_at: int | None
+    ready: bool
+    reserved: bool
+
+
+class NewFile(Wire, frozen=True, kw_only=True):
+    """What a file is to be; `holders` (`source/<id>`, `job/<id>`) need it from the beginning."""
+
+    file_id: FileId
+    name: str
+    type: str
+    user: str
+    holders: tuple[str, ...] = ()
+    expires_at: int | None = None
 
 
 class UploadGrant(Wire, frozen=True, kw_only=True):
@@ -40,11 +61,27 @@ class ChunkLabel(Wire, frozen=True, kw_only=True):
     filename: str
 
 
+class RangeLabel(Wire, frozen=True, kw_only=True):
+    """Which bytes of which upload a body has; `first` is nothing when only the state is asked."""
+
+    identifier: str
+    filename: str
+    total: int
+    first: int | None = None
+    last: int = -1
+    expires_at: int | None = None
+
+
 class UploadState(Wire, frozen=True, kw_only=True):
-    """What has arrived of an upload; `chunk_size` is what we like to be sent, in bytes."""
+    """What has arrived of an upload; `chunk_size` is what we like to be sent, in bytes.
+
+    `received` counts the bytes from the beginning that came by ranges: go on there.
+    """
 
     resumable_identifier: str
     chunks: tuple[int, ...]
+    received: int
     chunk_size: int
     largest_chunk: int
     complete: bool
+    file_id: FileId | None = None

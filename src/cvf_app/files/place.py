@@ -1,111 +1,169 @@
-"""The folder in which files from outside are kept, each named by the SHA-256 of its content.
+"""Where contents are kept: what every form of such a place promises.
 
-Promises: a file is there whole or not at all (written beside, synced, renamed); equal content
-is kept once; a full disk becomes `StorageFull` and leaves no partial file. A name that came from
-outside never becomes part of a path. The methods wait for the disk: call them in a thread.
+A content is named by the SHA-256 of its bytes. What comes in is staged first, under a name that
+we make, and then becomes a content or a piece of an upload, or is discarded; so a content is there
+whole or not at all, and equal content is kept once. `tests/contract/test_place.py` holds every
+form to this. Work that needs a folder of this machine has a `Workspace` and no place.
 """
 
 import errno
-import hashlib
 import os
-import shutil
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
-from typing import BinaryIO
+from typing import BinaryIO, Protocol, TypeVar
 
-from cvf_app.errors import NotFound, StorageFull, TooLarge
-from cvf_app.ids import new_id
+from cvf_app.errors import StorageFull
 
+T = TypeVar("T")
+LEFTOVER_SECONDS = 3600.0
 _FULL = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG})
 _DIGEST_LENGTH = 64
 
 
-class Place:
-    """A folder with the contents of files, the pieces of uploads, and the work of jobs."""
+@dataclass(frozen=True)
+class Staged:
+    """Bytes that came in whole and have no name yet; `head` are the first of them."""
 
-    def __init__(self, root: Path, piece_bytes: int = 2**20) -> None:
-        """Keep everything under `root`; files are read and written `piece_bytes` at a time."""
-        self.root = root
-        self.piece_bytes = piece_bytes
-        self._contents = root / "files"
+    token: str
+    size: int
+    sha256: str
+    head: bytes
 
-    def path(self, sha256: str) -> Path:
-        """Return where content with this digest stands.
+
+@dataclass(frozen=True)
+class Kept:
+    """A content in the place, and for how many seconds it has been there."""
+
+    sha256: str
+    size: int
+    age: float
+
+
+class Place(Protocol):
+    """Contents under their digests, and the pieces of uploads that are under way.
+
+    Every method may raise `StorageFull` when it writes and there is no room; nothing partial
+    stays then. Ids of uploads and names of pieces are ours; they never come from outside.
+    `piece_bytes` is how much is written and read at a time, and what senders are told.
+    """
+
+    piece_bytes: int
+
+    async def stage(self, content: AsyncIterator[bytes], limit: int) -> Staged:
+        """Write down what comes in; nothing stays when it breaks off.
+
+        Raises:
+            TooLarge: it has more bytes than `limit`.
+        """
+        ...
+
+    async def inspect(self, staged: Staged, look: Callable[[BinaryIO], T]) -> T:
+        """Let a function that may wait look at staged bytes as at an open file."""
+        ...
+
+    async def keep(self, staged: Staged) -> None:
+        """Make staged bytes a content, now the youngest even if an equal one is there.
+
+        Raises:
+            NotFound: what was staged is gone.
+        """
+        ...
+
+    async def discard(self, staged: Staged) -> None:
+        """Let staged bytes go; nothing happens when they became something."""
+        ...
+
+    def stream(self, sha256: str, first: int = 0, last: int | None = None) -> AsyncIterator[bytes]:
+        """Yield a content, or its bytes from `first` to `last` (both included), piece by piece.
 
         Raises:
             NotFound: there is none.
         """
-        path = self._path(sha256)
-        if not path.is_file():
-            raise NotFound("The content of this file is no longer here.")
-        return path
+        ...
 
-    def folder(self, kind: str, *names: str) -> Path:
-        """Return a folder of ours below the root; `names` are ids that we made."""
-        if any(not name or "/" in name or name.startswith(".") for name in names):
-            raise ValueError("a name of a folder is an id of ours")
-        return self.root.joinpath(kind, *names)
+    async def exists(self, sha256: str) -> bool:
+        """Say whether there is such a content."""
+        ...
 
-    def join(
-        self, parts: Sequence[Path], limit: int, check: Callable[[BinaryIO], None]
-    ) -> tuple[str, int]:
-        """Keep the joined content of some files and return its SHA-256 and size.
-
-        `check` is given the whole file, still under a temporary name, and may refuse it.
+    async def size(self, sha256: str) -> int:
+        """Return the number of bytes of a content.
 
         Raises:
-            TooLarge: it has more bytes than `limit`.
-            StorageFull: there is no room.
+            NotFound: there is none.
         """
-        self._contents.mkdir(parents=True, exist_ok=True)
-        partial = self._contents / f"{new_id()}.part"
-        digest = hashlib.sha256()
-        size = 0
-        try:
-            with room(), partial.open("wb") as out:
-                for part in parts:
-                    for piece in pieces(part, self.piece_bytes):
-                        size += len(piece)
-                        if size > limit:
-                            raise TooLarge(f"A file may have at most {limit} bytes.")
-                        digest.update(piece)
-                        out.write(piece)
-                out.flush()
-                os.fsync(out.fileno())
-            with partial.open("rb") as whole:
-                check(whole)
-            settle(partial, self._path(digest.hexdigest()))
-        finally:
-            partial.unlink(missing_ok=True)
-        return digest.hexdigest(), size
+        ...
 
-    def remove(self, sha256: str) -> None:
-        """Remove content; nothing happens when it is gone already."""
-        self._path(sha256).unlink(missing_ok=True)
+    async def remove(self, sha256: str, wanted: Callable[[], Awaitable[bool]]) -> None:
+        """Take a content aside, and let it go unless it is wanted after all; twice is once."""
+        ...
 
-    def clear(self, folder: Path) -> None:
-        """Remove a folder below the root with all that is in it; it vanishes at once."""
-        if not folder.is_relative_to(self.root) or folder == self.root:
-            raise ValueError("only folders of the place are cleared")
-        bin_ = self.root / "bin" / new_id()
-        bin_.parent.mkdir(parents=True, exist_ok=True)
-        try:
-            folder.rename(bin_)
-        except FileNotFoundError:
-            return
-        shutil.rmtree(bin_, ignore_errors=True)
+    def contents(self) -> AsyncIterator[Kept]:
+        """Yield every content."""
+        ...
 
-    def sweep(self) -> None:
-        """Remove what a crash left: partial files and half-removed folders; at a start only."""
-        for partial in self._contents.glob("*.part"):
-            partial.unlink(missing_ok=True)
-        shutil.rmtree(self.root / "bin", ignore_errors=True)
+    async def keep_piece(self, staged: Staged, upload: str, name: str) -> None:
+        """Make staged bytes a piece of an upload, in place of one of that name."""
+        ...
 
-    def _path(self, sha256: str) -> Path:
-        if len(sha256) != _DIGEST_LENGTH or not set(sha256) <= set("0123456789abcdef"):
-            raise ValueError("content is named by 64 hexadecimal digits")
-        return self._contents / sha256[:2] / sha256
+    async def mark(self, upload: str, name: str) -> None:
+        """Put an empty piece into an upload; twice is once."""
+        ...
+
+    async def pieces(self, upload: str) -> frozenset[str]:
+        """Return the names of the pieces of an upload."""
+        ...
+
+    async def join(self, upload: str, names: Sequence[str], limit: int) -> Staged:
+        """Stage the joined bytes of some pieces, which stay.
+
+        Raises:
+            NotFound: a piece is gone.
+            TooLarge: they have more bytes than `limit`.
+        """
+        ...
+
+    async def drop_piece(self, upload: str, name: str) -> None:
+        """Remove a piece; twice is once."""
+        ...
+
+    async def drop(self, upload: str) -> None:
+        """Remove an upload with all its pieces, at once; twice is once."""
+        ...
+
+    async def uploads(self) -> Mapping[str, float]:
+        """Return the ids of all uploads, with the seconds since each was last added to."""
+        ...
+
+    async def reachable(self) -> bool:
+        """Say whether the place is there: an unmounted disk must not look like lost contents."""
+        ...
+
+    async def tidy(self, age: float = LEFTOVER_SECONDS) -> None:
+        """Remove what crashes left staged or half removed, if older than this many seconds."""
+        ...
+
+    def path(self, sha256: str) -> Path:
+        """Return a file of this machine with a content, to be read; may wait for the disk.
+
+        A place that is elsewhere fetches it first.
+
+        Raises:
+            NotFound: there is none.
+        """
+        ...
+
+
+def checked(sha256: str) -> str:
+    """Return a digest as it is; anything else is no name of a content.
+
+    Raises:
+        ValueError: it is none.
+    """
+    if len(sha256) != _DIGEST_LENGTH or not set(sha256) <= set("0123456789abcdef"):
+        raise ValueError("content is named by 64 hexadecimal digits")
+    return sha256
 
 
 @contextmanager
@@ -129,10 +187,3 @@ def settle(partial: Path, target: Path) -> None:
         os.fsync(folder)
     finally:
         os.close(folder)
-
-
-def pieces(path: Path, piece_bytes: int) -> Iterator[bytes]:
-    """Yield the bytes of a file, so many at a time."""
-    with path.open("rb") as file:
-        while piece := file.read(piece_bytes):
-            yield piece

@@ -1,24 +1,27 @@
-"""The chunks of uploads that are under way, each in a folder of its own; the disk is the state.
+"""One upload that is under way, by numbered chunks or by ranges of bytes; its pieces are its state.
 
-Promises: chunks may come in any order, more than once and in several processes at once; after a
-crash what was acknowledged is still there. A chunk that was sent before with other content is a
-`Conflict`. What a client calls its upload is hashed and never becomes part of a path. The
-methods wait for the disk: call them in a thread.
+Promises: what was acknowledged is still there after a crash. Chunks may come in any order, more
+than once and in several processes at once; one that was sent before with other content is a
+`Conflict`. Ranges come in order: each begins where what is there ends. What a client calls its
+upload is hashed and never becomes a name of ours.
+
+Names of pieces say what they are: `<number>.<digest>.chunk`, `<first>.<end>.<digest>.range`,
+`<number>.<digest>.was` (of a finished upload), and the marks `<n>.total` (chunks), `<n>.length`
+(bytes) and `<file id>.<microseconds>.finished`.
 """
 
 import hashlib
-import time
-from dataclasses import dataclass
-from pathlib import Path
+from dataclasses import dataclass, field
 
 from cvf_app.errors import Conflict, Invalid
 from cvf_app.files.model import ChunkLabel
-from cvf_app.files.place import Place, room, settle
-from cvf_app.ids import new_id
+from cvf_app.files.place import Place, Staged
+from cvf_app.loops import in_thread
 
 MOST_CHUNKS = 100_000
 STALE_SECONDS = 7 * 24 * 3600
 _LONGEST = 1024
+_MICRO = 1_000_000
 
 
 @dataclass(frozen=True)
@@ -29,77 +32,122 @@ class Finished:
     at: float
 
 
+@dataclass
+class Arrived:
+    """What is there of an upload, as the names of its pieces say it."""
+
+    names: frozenset[str]
+    chunks: dict[int, str] = field(default_factory=dict)
+    ranges: tuple[str, ...] = ()
+    received: int = 0
+    finished: Finished | None = None
+    total: int | None = None
+    length: int | None = None
+
+    @classmethod
+    def of(cls, names: frozenset[str]) -> "Arrived":
+        """Read the names; for many of them in a thread."""
+        arrived = cls(names)
+        longest: dict[int, tuple[int, str]] = {}
+        for name in sorted(names):
+            first, *more, kind = name.split(".") if "." in name else (name, "")
+            if kind == "chunk":
+                arrived.chunks[int(first)] = name
+            elif kind == "range":
+                longest[int(first)] = max(longest.get(int(first), (0, "")), (int(more[0]), name))
+            elif kind == "finished" and more:
+                arrived.finished = Finished(first, int(more[0]) / _MICRO)
+            elif kind == "total":
+                arrived.total = int(first)
+            elif kind == "length":
+                arrived.length = int(first)
+        arrived.chunks = dict(sorted(arrived.chunks.items()))
+        while arrived.received in longest:
+            arrived.received, name = longest[arrived.received]
+            arrived.ranges += (name,)
+        return arrived
+
+    def sent(self, number: int, sha256: str) -> bool:
+        """Say whether a chunk of a finished upload had this content."""
+        return f"{number}.{sha256}.was" in self.names
+
+
 class Upload:
     """One upload of one person into one scope."""
 
     def __init__(self, place: Place, owner: str, scope: str, identifier: str) -> None:
-        """Name the folder by who sends what where."""
-        named = hashlib.sha256(f"{owner}\0{scope}\0{identifier}".encode()).hexdigest()
+        """Name it by who sends what where."""
         self._place = place
-        self.key = named[:32]
-        self._folder = place.folder("uploads", self.key)
+        self.key = hashlib.sha256(f"{owner}\0{scope}\0{identifier}".encode()).hexdigest()[:32]
 
-    def temporary(self) -> Path:
-        """Return a fresh name for a chunk that is coming in."""
-        return self._folder / f"{new_id()}.in"
+    async def look(self) -> Arrived:
+        """Return what is there."""
+        return await in_thread(Arrived.of, await self._place.pieces(self.key))
 
-    def chunks(self) -> dict[int, Path]:
-        """Return the chunks that are here, in order."""
-        found = {int(path.name.partition(".")[0]): path for path in self._folder.glob("*.chunk")}
-        return dict(sorted(found.items()))
-
-    def finished(self) -> Finished | None:
-        """Return what this upload became, or nothing while it is under way."""
-        try:
-            file_id, _, at = (self._folder / "finished").read_text().partition(" ")
-        except FileNotFoundError:
-            return None
-        return Finished(file_id, float(at))
-
-    def sent(self, number: int, sha256: str) -> bool:
-        """Say whether a chunk of a finished upload had this content."""
-        return (self._folder / f"{number}.{sha256}.was").is_file()
-
-    def add(self, incoming: Path, label: ChunkLabel, sha256: str) -> bool:
-        """Keep a chunk that came in, and say whether all are here now.
+    async def add_chunk(self, staged: Staged, label: ChunkLabel, arrived: Arrived) -> Arrived:
+        """Keep a chunk that came in beside what has arrived; return what is there now.
 
         Raises:
             Conflict: this chunk came with other content before, or the number of chunks changed.
         """
-        self._agree(label.total)
-        target = self._folder / f"{label.number}.{sha256}.chunk"
-        for path in self._folder.glob(f"{label.number}.*.chunk"):
-            if path != target:
-                raise Conflict(
-                    f"Chunk {label.number} was sent before with other content; "
-                    "give the upload another identifier."
-                )
-        settle(incoming, target)
-        return len(self.chunks()) == label.total
+        _agree(arrived.length, arrived.total, label.total, "chunks")
+        if arrived.total is None:
+            await self._place.mark(self.key, f"{label.total}.total")
+        name = f"{label.number}.{staged.sha256}.chunk"
+        if arrived.chunks.get(label.number, name) != name:
+            raise Conflict(
+                f"Chunk {label.number} was sent before with other content; "
+                "give the upload another identifier."
+            )
+        await self._place.keep_piece(staged, self.key, name)
+        return await self.look()
 
-    def finish(self, file_id: str, now: float) -> None:
-        """Write down what this upload became, and let its chunks go."""
-        partial = self.temporary()
-        with room():
-            partial.write_text(f"{file_id} {now}")
-        settle(partial, self._folder / "finished")
-        for path in self._folder.glob("*.chunk"):
-            path.with_suffix(".was").touch()
-            path.unlink()
+    async def begin_ranges(self, total: int, first: int, arrived: Arrived) -> None:
+        """Hold a range to the upload's length and to what has arrived.
 
-    def forget(self) -> None:
+        Raises:
+            Conflict: the length changed, or the range does not begin where what is there ends.
+        """
+        _agree(arrived.total, arrived.length, total, "bytes")
+        if arrived.length is None:
+            await self._place.mark(self.key, f"{total}.length")
+        if arrived.received != first:
+            raise Conflict(
+                f"{arrived.received} bytes of this upload are here; go on with byte "
+                f"{arrived.received}, not {first}."
+            )
+
+    async def add_range(self, staged: Staged, first: int) -> None:
+        """Keep bytes that came in, of which the first has this place in the file."""
+        name = f"{first}.{first + staged.size}.{staged.sha256}.range"
+        await self._place.keep_piece(staged, self.key, name)
+
+    async def finish(self, file_id: str, now: float) -> None:
+        """Write down what this upload became, and let its pieces go."""
+        # Rounded up: a token that was given in the same moment is an earlier one.
+        await self._place.mark(self.key, f"{file_id}.{int(now * _MICRO) + 1}.finished")
+        arrived = await self.look()
+        for name in arrived.chunks.values():
+            await self._place.mark(self.key, f"{name.removesuffix('chunk')}was")
+            await self._place.drop_piece(self.key, name)
+        for name in arrived.ranges:
+            await self._place.drop_piece(self.key, name)
+
+    async def forget(self) -> None:
         """Remove all of it."""
-        self._place.clear(self._folder)
+        await self._place.drop(self.key)
 
-    def _agree(self, total: int) -> None:
-        """Hold all chunks of an upload to one total: the first that came says it."""
-        with room():
-            self._folder.mkdir(parents=True, exist_ok=True)
-            said = [int(path.suffix[1:]) for path in self._folder.glob("total.*")]
-            if not said:
-                (self._folder / f"total.{total}").touch()
-            elif said != [total]:
-                raise Conflict(f"This upload was begun with {said[0]} chunks, not {total}.")
+
+def _agree(other: int | None, said: int | None, count: int, what: str) -> None:
+    """Hold an upload to one form and one length: what came first says them.
+
+    Raises:
+        Conflict: it was begun otherwise.
+    """
+    if other is not None:
+        raise Conflict("This upload was begun in the other form; give this one another identifier.")
+    if said not in (None, count):
+        raise Conflict(f"This upload was begun with {said} {what}, not {count}.")
 
 
 def read_label(fields: dict[str, str], filename: str) -> ChunkLabel:
@@ -112,6 +160,16 @@ def read_label(fields: dict[str, str], filename: str) -> ChunkLabel:
     number = _number(fields, "resumableChunkNumber", 1, total)
     name = fields.get("resumableFilename") or filename
     identifier = fields.get("resumableIdentifier") or name
+    check_label(identifier, name)
+    return ChunkLabel(identifier=identifier, number=number, total=total, filename=name)
+
+
+def check_label(identifier: str, name: str) -> None:
+    """Refuse an upload without an identifier or a name, or with too long ones.
+
+    Raises:
+        Invalid: the path says which.
+    """
     if not identifier or len(identifier) > _LONGEST:
         raise Invalid(
             f"An upload needs an identifier of at most {_LONGEST} characters.",
@@ -121,15 +179,13 @@ def read_label(fields: dict[str, str], filename: str) -> ChunkLabel:
         raise Invalid(
             f"A file needs a name of at most {_LONGEST} characters.", path="$.resumableFilename"
         )
-    return ChunkLabel(identifier=identifier, number=number, total=total, filename=name)
 
 
-def sweep(place: Place) -> None:
+async def sweep(place: Place) -> None:
     """Remove uploads in which nothing has happened for a week."""
-    oldest = time.time() - STALE_SECONDS
-    for folder in place.folder("uploads").glob("*"):
-        if folder.stat().st_mtime < oldest:
-            place.clear(folder)
+    for upload, age in (await place.uploads()).items():
+        if age > STALE_SECONDS:
+            await place.drop(upload)
 
 
 def _number(fields: dict[str, str], name: str, least: int, most: int) -> int:

@@ -1,10 +1,9 @@
 """Zip archives from strangers: every entry is judged before the first one is read.
 
-Promises: nothing is written to disk. Refused are bombs (by ratio, size and number), paths that
-lead out, absolute paths, links, encryption and archives inside. What is no JSON is passed over.
+Promises: nothing is written to disk. What is not to be trusted is refused (`files/archive.py` says
+what that is). What is no JSON is passed over.
 """
 
-import stat
 import struct
 import zipfile
 import zlib
@@ -14,15 +13,12 @@ from typing import IO, NamedTuple
 
 import msgspec
 
+from cvf_app.errors import Invalid
+from cvf_app.files import archive as strangers
 from cvf_app.pipelines.model import Unreadable
 
-MOST_ENTRIES = 500_000
-LARGEST_TOTAL = 16 * 2**30
-LARGEST_RATIO = 200
-_HARMLESS = 16 * 2**20
-_NESTED = {".zip", ".gz", ".bz2", ".xz", ".7z", ".rar", ".tar", ".tgz", ".zst"}
+DAMAGE = strangers.DAMAGE
 _TAKEN = {".json", ".jsonl", ".ndjson"}
-_ENCRYPTED = 0x1
 _UTF8 = 0x800
 # Bits 1 and 2 tell the pains of the packer, 3 that sizes follow, 11 that the name is UTF-8.
 _USUAL_FLAGS = 0x80E
@@ -30,8 +26,6 @@ SMALL = 256 * 2**10
 # APPNOTE.TXT 4.3.7: signature, version, flags, method, time, date, CRC, two sizes, two lengths.
 _LOCAL = struct.Struct("<4s2xH18xHH")
 _LOCAL_SIGN = b"PK\x03\x04"
-DAMAGE = (zipfile.BadZipFile, zlib.error, EOFError)
-_PACKED = {zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED}
 
 
 class Entry(NamedTuple):
@@ -136,44 +130,17 @@ def damaged(name: str, fault: Exception) -> Unreadable:
     return Unreadable(f"{name!r} in the zip archive is damaged: {fault}.")
 
 
-def _is_wanted(info: zipfile.ZipInfo) -> bool:
-    path = PurePosixPath(info.filename)
-    hidden = any(part.startswith((".", "__MACOSX")) for part in path.parts)
-    return not info.is_dir() and not hidden and path.suffix.lower() in _TAKEN
-
-
 def check_entries(found: list[zipfile.ZipInfo], size: int) -> None:
     """Judge the entries of an archive of so many bytes, before any of them is read.
 
     Raises:
         Unreadable: it is a bomb, or an entry is not to be trusted.
     """
-    if len(found) > MOST_ENTRIES:
-        raise Unreadable(f"The zip archive has more than {MOST_ENTRIES} entries.")
-    total = 0
-    for info in found:
-        _check_one(info)
-        total += info.file_size
-        if info.file_size > _HARMLESS and info.file_size > LARGEST_RATIO * info.compress_size:
-            raise Unreadable(f"{info.filename!r} swells over {LARGEST_RATIO} times: a zip bomb.")
-    if total > LARGEST_TOTAL or (total > _HARMLESS and total > LARGEST_RATIO * size):
-        raise Unreadable("The zip archive swells far beyond its size: a zip bomb.")
+    try:
+        strangers.judge(found, size)
+    except Invalid as fault:
+        raise Unreadable(fault.sentence) from fault
 
 
-def _check_one(info: zipfile.ZipInfo) -> None:
-    # `orig_filename` is what the archive says; zipfile cuts `filename` at a zero byte.
-    name = info.orig_filename.replace("\\", "/")
-    path = PurePosixPath(name)
-    if name.startswith("/") or ":" in name.split("/")[0] or "\0" in name:
-        raise Unreadable(f"{name!r} in the zip archive is an absolute path.")
-    if ".." in path.parts:
-        raise Unreadable(f"{name!r} in the zip archive leads out of its folder.")
-    kind = stat.S_IFMT(info.external_attr >> 16)
-    if kind not in (0, stat.S_IFREG, stat.S_IFDIR):
-        raise Unreadable(f"{name!r} in the zip archive is a link or no plain file.")
-    if info.compress_type not in _PACKED:
-        raise Unreadable(f"{name!r} in the zip archive is packed in a way that is not read here.")
-    if info.flag_bits & _ENCRYPTED:
-        raise Unreadable(f"{name!r} in the zip archive is encrypted.")
-    if path.suffix.lower() in _NESTED:
-        raise Unreadable(f"{name!r} is an archive inside the zip archive; unpack it first.")
+def _is_wanted(info: zipfile.ZipInfo) -> bool:
+    return strangers.is_content(info) and PurePosixPath(info.filename).suffix.lower() in _TAKEN

@@ -16,7 +16,7 @@ async def tidy(
     sources: Sources, source_id: SourceId, runner: str | None = None, reached: Reached = pass_by
 ) -> None:
     """Remove all that does not answer, unless an attempt other than `runner` is at work."""
-    store, place = sources.store, sources.files.place
+    store, place = sources.store, sources.files.workspace
     # Listed before the document is read: what a newer run writes is not in the list.
     shares = [share for _, share in await store.announced(source_id)]
     segments = sources.segments_folder(source_id)

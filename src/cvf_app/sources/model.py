@@ -84,7 +84,7 @@ Source = InternalSource
 
 
 class DataFile(Wire, frozen=True, kw_only=True):
-    """A file of a source; processed: its subjects are in the answering generation."""
+    """A file of a source; processed: its subjects answer; missing: its content is gone."""
 
     data_file_id: DataFileId
     filename: str
@@ -93,6 +93,7 @@ class DataFile(Wire, frozen=True, kw_only=True):
     source_id: SourceId
     size: int = 0
     sha256: str = ""
+    missing: bool = False
 
 
 class IngestRequest(Wire, frozen=True, kw_only=True):

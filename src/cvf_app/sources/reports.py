@@ -97,7 +97,7 @@ class Reports:
 
     async def clean_up(self) -> None:
         """Remove reports that are old or whose job is gone; repeatable."""
-        place = self._sources.files.place
+        place = self._sources.files.workspace
         for folder in await in_thread(_all, place.root / "reports"):
             if await in_thread(_is_old, folder) or not await self._is_there(JobId(folder.name)):
                 await in_thread(place.clear, folder)

@@ -179,6 +179,11 @@ class Requests:
                 job = Reindex(source_id=file.source_id)
                 await self._jobs.enqueue(job, SYSTEM, key=job_key(file.source_id))
 
+    async def agree(self) -> None:
+        """Bring files, their contents and data files back in step; repeatable."""
+        await self._sources.files.sweep()
+        await self._sources.agree_files()
+
     async def _files(self, source_id: SourceId, asked: IngestRequest) -> list[KeptFile]:
         await self._sources.require(source_id)
         files: list[KeptFile] = []
@@ -186,6 +191,12 @@ class Requests:
             file = await self._store.find_file(each)
             if file is None or file.deleted or file.source_id != source_id:
                 raise Invalid("This source has no such data file.", path=f"$.dataFileIDs[{place}]")
+            if await self._sources.is_missing(file):
+                raise Conflict(
+                    f"The content of {file.filename} is missing: somebody removed it from the "
+                    "disk. Upload the file again.",
+                    path=f"$.dataFileIDs[{place}]",
+                )
             files.append(file)
         return files
 

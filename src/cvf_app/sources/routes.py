@@ -5,8 +5,8 @@ from collections.abc import AsyncIterator, Iterator
 from quart import Blueprint, Response, request
 
 from cvf_app.errors import Invalid
-from cvf_app.files.model import UploadGrant
-from cvf_app.files.service import CHUNK_SIZE, TOKEN_SECONDS, Files
+from cvf_app.files.model import RangeLabel, UploadGrant
+from cvf_app.files.service import TOKEN_SECONDS, Files
 from cvf_app.ids import SourceId
 from cvf_app.jobs.model import JobId
 from cvf_app.loops import in_thread
@@ -29,7 +29,9 @@ from cvf_app.sources.requests import Requests
 from cvf_app.sources.sample import sample
 from cvf_app.sources.service import Sources
 from cvf_app.web.access import ANYONE_KNOWN, DATA, allow, principal
+from cvf_app.web.intake import incoming
 from cvf_app.web.io import DONE, body, idempotency_key, reply
+from cvf_app.web.ranges import sent_range
 
 bp = Blueprint("sources", __name__)
 _TAKEN = "The file chunk uploaded successfully"
@@ -58,8 +60,11 @@ async def get_upload_token() -> Response:
     if not source_id:
         raise Invalid("Name the source that you want to upload to.", path="$.sourceId")
     await use(Sources).require(source_id)
-    token = await use(Files).issue_token(principal().user_id, source_id)
-    return reply(UploadTokenReply(token=token, expires_in=TOKEN_SECONDS, chunk_size=CHUNK_SIZE))
+    files = use(Files)
+    token = await files.issue_token(principal().user_id, source_id)
+    return reply(
+        UploadTokenReply(token=token, expires_in=TOKEN_SECONDS, chunk_size=files.uploads.chunk_size)
+    )
 
 
 @bp.get("/sources/<source_id>")
@@ -158,10 +163,30 @@ async def upload(source_id: SourceId) -> Response:
     """Take one chunk of a file."""
     grant = await _grant(source_id)
     kept = await use(Files).take_chunk(
-        grant, request.headers.get("Content-Type", ""), request.body, request.args.to_dict()
+        grant, request.headers.get("Content-Type", ""), incoming(), request.args.to_dict()
     )
     if kept is None:
         return reply(ChunkReply(status=_TAKEN))
+    return reply(ChunkReply(status=_TAKEN, data_file_id=await use(Sources).attach(source_id, kept)))
+
+
+@bp.put("/sources/<source_id>/upload")
+@bp.put("/source/<source_id>/upload")
+@allow(*DATA)
+async def upload_range(source_id: SourceId) -> Response:
+    """Take a range of the bytes of a file; the last one makes the data file."""
+    files, grant = use(Files), await _grant(source_id)
+    sent = sent_range(request.headers.get("Content-Range"), request.content_length)
+    asked = RangeLabel(
+        identifier=request.args.get("resumableIdentifier", ""),
+        filename=request.args.get("resumableFilename", ""),
+        total=sent.total,
+        first=sent.first,
+        last=sent.last,
+    )
+    kept = await files.take_range(grant, asked, incoming())
+    if kept is None:
+        return reply(await files.state(grant, asked.identifier), 202)
     return reply(ChunkReply(status=_TAKEN, data_file_id=await use(Sources).attach(source_id, kept)))
 
 

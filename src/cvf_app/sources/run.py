@@ -246,7 +246,7 @@ class Run:
         """Keep the report of what was read, with all refusals, in place of one of this job."""
         folder = self._sources.reports_folder(self.source_id) / self.steps.job_id
         await in_thread(write_report, self.report, report)
-        await in_thread(self._sources.files.place.clear, folder)
+        await in_thread(self._sources.files.workspace.clear, folder)
         await in_thread(settle, self.report, folder)
         self.reached(Point.REPORTED)
 

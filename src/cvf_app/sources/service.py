@@ -9,6 +9,7 @@ from uuid import UUID
 import msgspec
 import structlog
 
+from cvf_app.clock import epoch, now
 from cvf_app.engine.segments import Generation
 from cvf_app.errors import Conflict, Invalid, NotFound, Unavailable
 from cvf_app.files.formats import recognise_at
@@ -41,6 +42,7 @@ from cvf_app.wire import plain
 
 SYSTEM = UserId("system")
 RETIRED_SECONDS = 120
+_UNATTACHED_SECONDS = 24 * 3600
 _MOST_OPEN = 256
 _NAME_TRIES = 5
 _STOP_SECONDS = 10.0
@@ -125,7 +127,8 @@ class Sources:
         """
         file = await self.get_file(data_file_id)
         _, contents = await self.require(file.source_id)
-        return _shown(file, {share.data_file_id for share in contents.shares})
+        missing = await self.files.missing((FileId(file.data_file_id),))
+        return _shown(file, {share.data_file_id for share in contents.shares}, missing)
 
     async def get_many(self, source_ids: tuple[SourceId, ...]) -> tuple[Source, ...]:
         """Return those of the sources that exist; unknown ids are passed over."""
@@ -207,7 +210,7 @@ class Sources:
         for file in await self.store.files_of(source_id):
             await self.remove_file(file)
         for kind in (self.segments_folder, self.work_folder, self.reports_folder):
-            await in_thread(self.files.place.clear, kind(source_id))
+            await in_thread(self.files.workspace.clear, kind(source_id))
         await self.store.remove(source_id)
 
     # What answers
@@ -282,7 +285,7 @@ class Sources:
             kept = KeptFile(
                 data_file_id=data_file_id,
                 filename=file.name,
-                file_format=await in_thread(recognise_at, self.files.path(file), file.name),
+                file_format=await in_thread(recognise_at, self.files.path(file.sha256), file.name),
                 source_id=source_id,
                 size=file.size,
                 sha256=file.sha256,
@@ -299,9 +302,9 @@ class Sources:
         """
         _, contents = await self.require(source_id)
         live = {share.data_file_id for share in contents.shares}
-        return tuple(
-            _shown(file, live) for file in await self.store.files_of(source_id) if not file.deleted
-        )
+        kept = await self.store.files_of(source_id)
+        missing = await self.files.missing(tuple(FileId(file.data_file_id) for file in kept))
+        return tuple(_shown(file, live, missing) for file in kept if not file.deleted)
 
     async def get_file(self, data_file_id: DataFileId) -> KeptFile:
         """Return a data file.
@@ -319,6 +322,20 @@ class Sources:
         await self.files.delete(FileId(file.data_file_id))
         await self.store.remove_file(file.data_file_id)
 
+    async def is_missing(self, file: KeptFile) -> bool:
+        """Say whether the content of a data file is gone, as when it was removed by hand."""
+        return bool(await self.files.missing((FileId(file.data_file_id),)))
+
+    async def agree_files(self) -> None:
+        """Let go of files that came for a source and never became its data files."""
+        for file_id, _ in await self.files.held("source"):
+            file = await self.files.find(file_id)
+            if file is None or epoch(now()) - file.uploaded_at < _UNATTACHED_SECONDS:
+                continue
+            if await self.store.find_file(DataFileId(file_id)) is None:
+                log.warning("upload_never_attached", file_id=file_id)
+                await self.files.delete(file_id)
+
     async def columns(self) -> tuple[str, ...]:
         """Return the names of all columns of ingested tables."""
         files = await self.store.files_of(None)
@@ -332,21 +349,21 @@ class Sources:
         Raises:
             NotFound: it is gone.
         """
-        return self.files.place.path(file.sha256)
+        return self.files.path(file.sha256)
 
     # Folders
 
     def segments_folder(self, source_id: SourceId) -> Path:
         """Return where the generations of a source stand."""
-        return self.files.place.folder("segments", source_id)
+        return self.files.workspace.folder("segments", source_id)
 
     def work_folder(self, source_id: SourceId) -> Path:
         """Return where attempts at a source's jobs keep their temporary files."""
-        return self.files.place.folder("work", source_id)
+        return self.files.workspace.folder("work", source_id)
 
     def reports_folder(self, source_id: SourceId) -> Path:
         """Return where the reports of a source's jobs stand."""
-        return self.files.place.folder("reports", source_id)
+        return self.files.workspace.folder("reports", source_id)
 
     async def _depths(self, asker: Principal) -> dict[SourceId, Depth]:
         own = await self._networks.own()
@@ -374,7 +391,7 @@ class Sources:
         return msgspec.structs.replace(source, record_index=index)
 
 
-def _shown(file: KeptFile, live: set[DataFileId]) -> DataFile:
+def _shown(file: KeptFile, live: set[DataFileId], missing: frozenset[FileId]) -> DataFile:
     return DataFile(
         data_file_id=file.data_file_id,
         filename=file.filename,
@@ -383,6 +400,7 @@ def _shown(file: KeptFile, live: set[DataFileId]) -> DataFile:
         source_id=file.source_id,
         size=file.size,
         sha256=file.sha256,
+        missing=FileId(file.data_file_id) in missing,
     )
 
 

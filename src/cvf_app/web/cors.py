@@ -50,7 +50,8 @@ def _marker(
             response.headers["Access-Control-Allow-Methods"] = methods
             response.headers["Access-Control-Allow-Headers"] = headers
             response.headers["Access-Control-Expose-Headers"] = (
-                "Location, Preference-Applied, Retry-After"
+                "Location, Preference-Applied, Retry-After, "
+                "Accept-Ranges, Content-Range, Content-Disposition, ETag"
             )
         return response
 

@@ -34,12 +34,14 @@ _HTTP_CODES = {
     408: "timedOut",
     413: "tooLarge",
     415: "invalid",
+    416: "invalid",
 }
 _HTTP_SENTENCES = {
     404: "There is nothing here.",
     405: "This address does not take that method.",
     408: "The request did not arrive in time.",
     413: "The request is larger than this server takes.",
+    416: "There are no such bytes in this content.",
 }
 log = structlog.get_logger("cv3.web")
 
@@ -98,8 +100,8 @@ async def _http(fault: HTTPException) -> Response:
         status,
     )
     for name, value in fault.get_headers():
-        if name.lower() == "allow":
-            response.headers["Allow"] = value
+        if name.lower() in ("allow", "content-range"):
+            response.headers[name] = value
     return response
 
 

@@ -12,6 +12,7 @@ from cvf_app.wire import Wire, decode, encode
 T = TypeVar("T")
 LARGEST_BODY = 2**20
 _KEY = re.compile(r"[\x20-\x7e]{1,255}")
+READ_ON = 80 * 2**20
 
 
 class Success(Wire, frozen=True, kw_only=True):
@@ -47,7 +48,9 @@ async def payload() -> bytes:
         async with asyncio.timeout(request.body_timeout):
             async for piece in request.body:
                 size += len(piece)
-                # What is too much is read to its end, or the sender would not see our answer.
+                # What is too much is read on, or the sender would not see our answer; not for ever.
+                if size > READ_ON:
+                    break
                 if size <= LARGEST_BODY:
                     received += piece
     except TimeoutError as fault:
