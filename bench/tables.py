@@ -41,7 +41,7 @@ COLUMNS = (
 BLOOD_GROUPS = ("0", "A", "B", "AB")
 SITES = ("Aarhus", "Bergamo", "Coimbra", "Dijon", "Évora", "Graz", "Łódź", "Tromsø")
 _TERMS = 2000
-_CLASSES = ("missense", "frameshift", "nonsense", "splice", "inframe")
+_CLASSES = ("missense", "frameshift", "nonsense", "splice", "lossOfStart")
 Cells = dict[str, Any]
 Test = Callable[[Cells], bool]
 

@@ -12,6 +12,7 @@ from typing import Any
 
 import pymongo
 
+from cvf_app.backends.mongo import mongo_uri
 from scripts.demo.instance import Instance
 
 _ENDED = ("complete", "error", "cancelled", "lost")
@@ -25,13 +26,9 @@ class Kept:
         """Read the database once; the disk is read when it is asked about."""
         self._uploads = instance.layout.uploads
         given = json.loads(instance.layout.config.read_bytes())["MongoDB"]
-        client: pymongo.MongoClient[dict[str, Any]] = pymongo.MongoClient(
-            given["Host"],
-            int(given["Port"]),
-            username=given["User"],
-            password=given["Password"],
-            authSource="admin",
-        )
+        login = {"user": given["User"], "password": given["Password"]}
+        address = mongo_uri(given["Host"], int(given["Port"]), **login, database=given["Database"])
+        client: pymongo.MongoClient[dict[str, Any]] = pymongo.MongoClient(address)
         with client:
             names = client[given["Database"]].list_collection_names()
             self.sizes = {

@@ -6,7 +6,6 @@ broken, repeated and reordered is counted, so that a demonstration can show that
 """
 
 import contextlib
-import json
 import random
 import socket
 import struct
@@ -126,8 +125,3 @@ class Line:
             if rudely:
                 line.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
         self.suffered.cut += 1
-
-
-def readable(answer: Answer) -> str:
-    """Return what an answer says, for a message."""
-    return json.dumps(answer.json()) if answer.body else str(answer.status)

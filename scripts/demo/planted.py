@@ -12,7 +12,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -22,6 +22,8 @@ BAD_SHARE = 0.001
 LATER_SHARE = 0.004
 NOTE_BYTES = 850
 TALL_CM = 150
+WOMEN: dict[str, Any] = {"subject": {"gender": "female"}}
+JOINED = "joined from two rows"
 MARKER = "HP:0007359"
 """A term that only later rows have: whoever has it was put together from two rows."""
 ATTRIBUTES: dict[str, Any] = {
@@ -37,6 +39,7 @@ ATTRIBUTES: dict[str, Any] = {
     "onMismatch": "refuse",
 }
 _WRONG = {"height": b"tall", "visits": b"3.5", "smoker": b"sometimes", "blood_group": b"Q"}
+WRONG_COLUMNS = tuple(_WRONG)
 LONG, NO_ID, WRONG_TYPE = "too long", "no id", "wrong type"
 KINDS = (LONG, NO_ID, WRONG_TYPE)
 
@@ -151,31 +154,10 @@ class Planted:
                         offset + len(above) + where + after, byte, line + above.count(b"\n")
                     )
 
-    def counts(self) -> list[tuple[str, dict[str, Any], int]]:
+    def counts(self) -> list["Question"]:
         """Return questions about the file, each with the number of people that it must find."""
-        table = self.table
-        women = table.true_for("person", lambda cells: cells["sex"] == "female")
-        tall = table.true_for("body", lambda cells: cells["height"] >= TALL_CM)
-        group = table.true_for("body", lambda cells: cells["blood_group"] == "AB")
-        north = table.true_for("place", lambda cells: cells["site"] == "Tromsø")
-        gene = table.true_for("person", lambda cells: cells["gene"] == "GENE7")
-        height = {"attribute": "height", "relation": "numericGreaterThanOrEqual", "value": TALL_CM}
-        is_ab = {"attribute": "blood_group", "relation": "stringIs", "value": "AB"}
-        at_site = {"attribute": "site", "relation": "stringIs", "value": "Tromsø"}
-        asked: list[tuple[str, dict[str, Any], np.ndarray]] = [
-            ("everybody", {}, self.good),
-            ("women", {"subject": {"gender": "female"}}, women),
-            ("at least 150 cm", {"eav": [height]}, tall),
-            (
-                "women of blood group AB in Tromsø",
-                {"subject": {"gender": "female"}, "eav": [is_ab, at_site]},
-                women & group & north,
-            ),
-            ("a variant of GENE7", {"variant": [{"genes": ["GENE7"], "mutation": []}]}, gene),
-        ]
-        found = [(name, query, int((mask & self.good).sum())) for name, query, mask in asked]
         marked = {"hpo": [{"terms": [MARKER], "similarity": 1, "minimumMatch": 1}]}
-        return [*found, ("joined from two rows", marked, len(self.later))]
+        return [*questions(self.table, self.good), Question(JOINED, marked, len(self.later))]
 
     def joined(self) -> list[str]:
         """Return the ids of those who must be found by the marker."""
@@ -184,6 +166,38 @@ class Planted:
     def kinds(self) -> Counter[str]:
         """Return how many rows are bad in which way."""
         return Counter(self.refused.values())
+
+
+class Question(NamedTuple):
+    """A query with a name, and how many people it must find."""
+
+    name: str
+    query: dict[str, Any]
+    count: int
+
+
+def questions(table: Table, of: np.ndarray) -> list[Question]:
+    """Return questions about some rows of a table."""
+    women = table.true_for("person", lambda cells: cells["sex"] == "female")
+    tall = table.true_for("body", lambda cells: cells["height"] >= TALL_CM)
+    group = table.true_for("body", lambda cells: cells["blood_group"] == "AB")
+    north = table.true_for("place", lambda cells: cells["site"] == "Tromsø")
+    gene = table.true_for("person", lambda cells: cells["gene"] == "GENE7")
+    height = {"attribute": "height", "relation": "numericGreaterThanOrEqual", "value": TALL_CM}
+    is_ab = {"attribute": "blood_group", "relation": "stringIs", "value": "AB"}
+    at_site = {"attribute": "site", "relation": "stringIs", "value": "Tromsø"}
+    asked: list[tuple[str, dict[str, Any], np.ndarray]] = [
+        ("everybody", {}, of),
+        ("women", WOMEN, women),
+        (f"at least {TALL_CM} cm", {"eav": [height]}, tall),
+        (
+            "women of group AB in Tromsø",
+            {**WOMEN, "eav": [is_ab, at_site]},
+            women & group & north,
+        ),
+        ("a variant of GENE7", {"variant": [{"genes": ["GENE7"], "mutation": []}]}, gene),
+    ]
+    return [Question(name, query, int((mask & of).sum())) for name, query, mask in asked]
 
 
 @dataclass(frozen=True)
