@@ -5,9 +5,11 @@ Linux only, by `/proc`.
 """
 
 import contextlib
-import threading
+import multiprocessing
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterator
+from multiprocessing.sharedctypes import Synchronized
+from multiprocessing.synchronize import Event
 from pathlib import Path
 
 _GONE = (FileNotFoundError, ProcessLookupError, PermissionError)
@@ -40,35 +42,30 @@ def is_measurable() -> bool:
     return Path("/proc/self/smaps_rollup").exists()
 
 
-class Watch(threading.Thread):
-    """Looks at the trees of some processes until it is told to end, and keeps the peak."""
+@contextlib.contextmanager
+def watched(root: int, seconds: float = 0.1) -> Iterator[Callable[[], float]]:
+    """Look at a tree of processes all the while; what is given tells the peak so far, in MiB.
 
-    def __init__(self, roots: Callable[[], Iterable[int]], seconds: float = 0.1) -> None:
-        """Watch the processes that `roots` names, and all below them; `start` begins."""
-        super().__init__(daemon=True)
-        self._roots = roots
-        self._seconds = seconds
-        self._over = threading.Event()
-        self._peak = 0.0
-        self.looks = 0
+    The looking is done by a process of its own, so that it delays nobody who measures time here.
+    """
+    context = multiprocessing.get_context("spawn")
+    peak, began, over = context.Value("d", 0.0), context.Event(), context.Event()
+    child = context.Process(target=_look, args=(root, seconds, peak, began, over), daemon=True)
+    child.start()
+    began.wait()
+    try:
+        yield lambda: float(peak.value) / 2**20
+    finally:
+        over.set()
+        child.join()
 
-    @property
-    def peak_mib(self) -> float:
-        """Return the most that was seen at one moment, in MiB."""
-        return self._peak / 2**20
 
-    def run(self) -> None:
-        """Look until the end."""
-        while not self._over.is_set():
-            begin = time.monotonic()
-            pids = {each for root in self._roots() for each in descendants(root)}
-            self._peak = max(self._peak, sum(share_of(pid)[0] for pid in pids))
-            self.looks += 1
-            # Looking costs time of its own: at most a tenth of a processor goes to it.
-            self._over.wait(max(self._seconds, 9 * (time.monotonic() - begin)))
-
-    def end(self) -> float:
-        """Look no more, and return the peak in MiB."""
-        self._over.set()
-        self.join()
-        return self.peak_mib
+def _look(
+    root: int, seconds: float, peak: "Synchronized[float]", began: Event, over: Event
+) -> None:
+    while not over.is_set():
+        begin = time.monotonic()
+        peak.value = max(peak.value, sum(share_of(pid)[0] for pid in descendants(root)))
+        began.set()
+        # Looking costs time of its own: at most a tenth of a processor goes to it.
+        over.wait(max(seconds, 9 * (time.monotonic() - begin)))
