@@ -67,7 +67,8 @@ class Course:
         )
         source = self.sources["table"]
         if self.has("/sources/{source_id}/attributes"):
-            server.send("PUT", f"/sources/{source}/attributes", ATTRIBUTES)
+            declared = server.send("PUT", f"/sources/{source}/attributes", ATTRIBUTES)
+            self._follow(declared["jobId"])
         prior = self._upload("table", "prior.csv", Copy(self._inputs.prior))
         self._follow(self._start("ingest", "table", prior, file_way))
         self._follow(self._start("remap", "table", prior, column_way))
