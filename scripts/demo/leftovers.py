@@ -94,7 +94,8 @@ class Kept:
             if name in here and here[name] != size
         ]
         found += [f"{path} is left of a job" for path in self._below("work/*/*")]
-        found += [f"{path} is left of a removal" for path in self._below("bin/*")]
+        for place in ("bin", "aside", "spool"):
+            found += [f"{path} is left of a removal" for path in self._below(f"{place}/*")]
         answering = {(one["_id"], one["folder"]) for one in self._of("sources")}
         for path in self._below("segments/*/*"):
             if path.parts[-2:] not in answering and not (root / path / "retired").exists():

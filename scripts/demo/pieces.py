@@ -12,6 +12,7 @@ import struct
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from http import HTTPStatus
 from urllib.parse import urlencode, urlsplit
 
 from cvf_app.console.failures import Failure
@@ -22,9 +23,8 @@ from scripts.demo.planted import Copy
 
 CUT_SHARE = 0.2
 AGAIN_SHARE = 0.1
-_OK = 200
-_RANGE = 308
 _SLOW = 0.002
+_SETTLED_SECONDS = 0.1
 _PATIENCE_SECONDS = 300.0
 
 
@@ -97,11 +97,60 @@ class Line:
             raise Breach(f"{name} was sent in {total} chunks and became no data file")
         return str(made)
 
+    def send_ranges(self, source_id: str, name: str, content: Copy, piece: int) -> str:
+        """Send a file in ranges, each from where the last one got, and return the data file's id.
+
+        Ranges come in order, so one that is repeated or too early must be refused as a conflict.
+        """
+        chance = self._chance
+        asked = {"resumableIdentifier": f"ranges-{name}", "resumableFilename": name}
+        path = f"/sources/{source_id}/upload?{urlencode(asked)}"
+        token = self._server.get("/sources/upload-token", sourceId=source_id)["token"]
+        headers = {"Content-Type": "application/octet-stream", "X-Upload-Token": token}
+        at, size = 0, content.size
+        while True:
+            data = content.read(at, piece)
+            self.suffered.pieces += 1
+            self.suffered.bytes += len(data)
+            if at and chance.random() < AGAIN_SHARE:
+                wrong = chance.choice((0, min(size - 1, at + len(data))))
+                self._conflicts(path, headers, content.read(wrong, piece), wrong, size)
+            if chance.random() < CUT_SHARE:
+                self._cut("PUT", path, {**headers, **_range(at, len(data), size)}, data)
+                at = self._received(path, headers, size)
+                continue
+            told = self._sent("PUT", path, {**headers, **_range(at, len(data), size)}, data).json()
+            if "dataFileId" in told:
+                return str(told["dataFileId"])
+            at = told["received"]
+
+    def _conflicts(
+        self, path: str, headers: Mapping[str, str], data: bytes, at: int, size: int
+    ) -> None:
+        self.suffered.again += at == 0
+        self.suffered.reordered += at > 0
+        known = {**headers, **_range(at, len(data), size)}
+        known["Authorization"] = f"Bearer {self._token()}"
+        answer = exchange("PUT", f"{self._server.address}{path}", body=data, headers=known)
+        if answer.status != HTTPStatus.CONFLICT:
+            raise Breach(f"a range out of order was answered {answer.status}: {answer.body!r}")
+
+    def _received(self, path: str, headers: Mapping[str, str], size: int) -> int:
+        """Return how much has arrived, once what was cut off is put away."""
+        told = -1
+        while True:
+            asked = {**headers, "Content-Range": f"bytes */{size}"}
+            now = int(self._sent("PUT", path, asked, b"").json()["received"])
+            if now == told:
+                return now
+            told = now
+            time.sleep(_SETTLED_SECONDS)
+
     def _sent(self, method: str, path: str, headers: Mapping[str, str], body: bytes) -> Answer:
         known = {**headers, "Authorization": f"Bearer {self._token()}"}
         address = f"{self._server.address}{path}"
         answer = exchange(method, address, body=body, headers=known, patience=_PATIENCE_SECONDS)
-        if answer.status >= 400 or (answer.status >= 300 and answer.status != _RANGE):  # noqa: PLR2004 - HTTP's own
+        if answer.status >= HTTPStatus.BAD_REQUEST:
             raise Failure(f"{method} {path}: {answer.status} {answer.body.decode()[:500]}")
         return answer
 
@@ -125,3 +174,7 @@ class Line:
             if rudely:
                 line.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
         self.suffered.cut += 1
+
+
+def _range(first: int, length: int, total: int) -> dict[str, str]:
+    return {"Content-Range": f"bytes {first}-{first + length - 1}/{total}"}
