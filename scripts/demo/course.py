@@ -26,8 +26,8 @@ SMALLEST_PIECE, LARGEST_PIECE = 16 * 1024, 4 * MIB
 KILL_IN = (("reading", 0.2), ("building", 0.0))
 """In which stage, and from which progress of the whole job on, the app is killed."""
 CANCEL_AT = 0.3
-FEW_MIB = 48
-"""So little memory that no reader of a table can do with it."""
+FEW_MIB = 128
+"""The least that a job may have, and too little for a row that takes many times its size."""
 LOOK_SECONDS = 0.05
 LEAST_STEPS = 5
 ENDED = ("complete", "error", "cancelled", "lost")
@@ -82,7 +82,7 @@ class Course:
         self.checks.equal("phenopackets: job", "complete", self._follow(beside)["state"])
         self._picture(pictures / "packets.png")
         if self.has("/jobs/resources"):
-            self._stop_by_memory(table, file_way)
+            self._stop_by_memory(file_way)
         self._follow(self._start("ingest", "table", table, file_way))
         self._cancel(table, column_way)
         job = self._kill_twice(table, column_way, pictures)
@@ -118,21 +118,21 @@ class Course:
                 good=told and (job["state"], _cause(job)) == ("error", "input"),
             )
             self._old(f"after broken {name}")
-            asked = self._server.send("DELETE", f"/datafiles/{file}")
-            if asked.get("jobId"):
-                self._follow(asked["jobId"])
+            self._delete(file)
 
-    def _stop_by_memory(self, file: str, pipeline: str) -> None:
+    def _stop_by_memory(self, pipeline: str) -> None:
+        file = self._upload("table", "hungry.csv", Copy(self._inputs.hungry))
         few = {name: {**size, "MemoryMiB": FEW_MIB} for name, size in SIZES.items()}
         self._configure(few)
         job = self._follow(self._start("ingest", "table", file, pipeline))
         self.checks.equal(
-            f"ingest with {FEW_MIB} MiB: stopped by its limit",
+            f"ingest stopped by its limit of {FEW_MIB} MiB",
             ("error", "limit"),
             (job["state"], _cause(job)),
         )
         self._old("after the limit")
         self._configure(SIZES)
+        self._delete(file)
 
     def _cancel(self, file: str, pipeline: str) -> None:
         job_id = self._start("remap", "table", file, pipeline)
@@ -268,6 +268,11 @@ class Course:
         last = job["status"][-1]
         took = last["timestamp"] - job["createdAt"]
         print(f"job {job['task']}: {job['state']} after {took} s {_why(job)}", flush=True)
+
+    def _delete(self, file: str) -> None:
+        asked = self._server.send("DELETE", f"/datafiles/{file}")
+        if asked.get("jobId"):
+            self._follow(asked["jobId"])
 
     def _job(self, job_id: str) -> dict[str, Any]:
         job: dict[str, Any] = insist(lambda: self._server.get(f"/jobs/{job_id}"))

@@ -15,17 +15,19 @@ from scripts.demo.planted import NOTE_BYTES, Planted, Question, questions
 SEED = 20261121
 PRIOR = 1000
 _HEADER_AND_CELLS = 170
+_HUNGRY = 15 * 2**20
 
 
 @dataclass(frozen=True)
 class Inputs:
-    """A zip of phenopackets, a small table, and a large one with faults."""
+    """A zip of phenopackets, a small table, a hungry one, and a large one with faults."""
 
     packets: Path
     people: int
     women: int
     prior: Path
     prior_counts: list[Question]
+    hungry: Path
     table: Path
     planted: Planted
 
@@ -47,6 +49,21 @@ class Inputs:
             women=women,
             prior=prior.write(folder / "prior.csv"),
             prior_counts=questions(prior, np.ones(PRIOR, dtype=bool)),
+            hungry=_write_hungry(folder / "hungry.csv"),
             table=planted.write(folder / "table.csv"),
             planted=planted,
         )
+
+
+def _write_hungry(path: Path) -> Path:
+    """Write a table that takes little memory but for one row, which takes many times its size.
+
+    Its last cell has one letter beyond the first plane of Unicode, and every letter takes four
+    bytes then.
+    """
+    table = Table(PRIOR, SEED + 2, note=100, prefix="H")
+    table.write(path)
+    row = b",".join([b"H", *[b""] * (len(table.columns) - 2), b"x" * _HUNGRY + "🧬\n".encode()])
+    with path.open("ab") as out:
+        out.write(row)
+    return path
