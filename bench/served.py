@@ -50,8 +50,10 @@ async def served(program: Path, folder: Path, mongo: str, redis: str) -> AsyncIt
         where = json.loads(told)
         headers = {"Authorization": f"Bearer {where['token']}"}
         patience = aiohttp.ClientTimeout(total=600)
+        # Shorter than the server's own, which would hang up on a request just then.
+        connector = aiohttp.TCPConnector(keepalive_timeout=1)
         async with aiohttp.ClientSession(
-            where["address"], headers=headers, timeout=patience
+            where["address"], headers=headers, timeout=patience, connector=connector
         ) as client:
             yield Served(client, child.pid, where["user"])
     finally:
