@@ -16,7 +16,7 @@ from cvf_app.backends.mongo import mongo_uri
 from scripts.demo.instance import Instance
 
 _ENDED = ("complete", "error", "cancelled", "lost")
-_HALF = (".part", ".in", ".chunk", ".spool", ".subjects", ".stored", ".new", ".tmp")
+_HALF = (".part", ".in", ".chunk", ".spool", ".marks", ".subjects", ".stored", ".new", ".tmp")
 
 
 class Kept:
