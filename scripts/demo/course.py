@@ -196,6 +196,12 @@ class Course:
         for sentence in findings[:20]:
             print(f"  {sentence}")
         self.checks.equal("left on the disk or in the database", 0, len(findings))
+        if self.has("/jobs/resources"):
+            hosts = self._server.get("/jobs/resources")["hosts"]
+            used = [one["used"] for one in hosts if any(one["used"].values())]
+            self.checks.equal("cores and memory still reserved", [], used)
+            held = ", ".join(f"{one['host']} by {one['enforcement']}" for one in hosts)
+            print(f"limits of jobs are held on {held}")
         rows = ", ".join(f"{name} {size}" for name, size in kept.sizes.items())
         print(f"documents in the database: {rows}")
 
