@@ -5,7 +5,7 @@ BIN = $(VENV)/bin
 CANAILLE = $(VENV)-canaille
 READY = $(VENV)/.ready
 
-.PHONY: setup fix check test test-all demo-1 demo-crash spec run clean
+.PHONY: setup fix check test test-all demo-1 demo-3 demo-crash spec run clean
 
 setup: $(READY)
 
@@ -44,6 +44,11 @@ $(CANAILLE)/.ready: $(READY) requirements-canaille.txt
 
 demo-1: $(READY)
 	$(BIN)/python scripts/demo/first_answer.py
+
+# In a run of everything the CSV is smaller: make demo-3 CSV_MIB=64
+CSV_MIB ?= 1024
+demo-3: $(READY)
+	$(BIN)/python scripts/demo/data_in.py --csv-mib $(CSV_MIB)
 
 demo-crash: $(READY)
 	$(BIN)/python scripts/demo/crash.py

@@ -11,12 +11,9 @@ Memory is the proportional share (PSS) of the guard, the app and the app's child
 """
 
 import argparse
-import contextlib
 import json
-import os
 import shutil
 import signal
-import subprocess
 import sys
 import tempfile
 import threading
@@ -24,28 +21,23 @@ import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 ROOT = Path(__file__).resolve().parents[2]
-sys.path[:0] = [str(ROOT / "src")]
+sys.path[:0] = [str(ROOT), str(ROOT / "src")]
 
-from cvf_app.console.failures import Failure, NotReached  # noqa: E402 - after the path above
+from bench.memory import descendants, is_measurable, share_of  # noqa: E402 - after the path above
+from cvf_app.console.failures import Failure  # noqa: E402
 from cvf_app.console.sample import phenopackets  # noqa: E402
-from cvf_app.console.server import Server  # noqa: E402
-from cvf_app.console.session import Sessions  # noqa: E402
-from cvf_app.local.guard import GuardStatus  # noqa: E402
-from cvf_app.local.layout import Layout, read  # noqa: E402
+from scripts.demo.instance import LOOK_SECONDS, Breach, Instance, insist  # noqa: E402
 
-T = TypeVar("T")
 PRIOR = 1000
 KILL_AT = (0.25, 0.6)
 KILLED_BETWEEN = (0.2, 0.8)
 MOST_MB = 300.0
 MOST_RATIO = 1.2
 MOST_SECONDS = 350.0
-SAMPLE_SECONDS = 0.2
-PATIENCE_SECONDS = 30.0
-DYING_SECONDS = 2.0
+SAMPLE_SECONDS = LOOK_SECONDS
 LEFTOVERS = (
     "*.subjects",
     "*.stored",
@@ -58,103 +50,9 @@ LEFTOVERS = (
 )
 
 
-class Breach(Exception):
-    """Something did not hold so that going on makes no sense."""
-
-
-class Instance:
-    """A fresh local instance in a folder of its own, and the command line that talks to it."""
-
-    def __init__(self, folder: Path) -> None:
-        """Use this folder; nothing is started yet."""
-        self.layout = Layout(folder / "instance")
-        self.env = dict(os.environ)
-        if sys.prefix != sys.base_prefix:
-            self.env.setdefault("CV3_VENV", sys.prefix)
-        self.env |= {
-            "XDG_CONFIG_HOME": str(folder / "config"),
-            "CV3_DATA": str(self.layout.folder),
-            "PYTHONPATH": str(ROOT / "src"),
-        }
-        for name in ("CV3_CONFIG", "CV3_SERVER", "CV3_BIND"):
-            self.env.pop(name, None)
-
-    def run(self, *command: str) -> str:
-        """Run a command in the checkout and return what it printed; a failure ends it all."""
-        print(f"$ {' '.join(command)}", flush=True)
-        done = subprocess.run(
-            command, cwd=ROOT, env=self.env, capture_output=True, text=True, check=False
-        )
-        if done.returncode:
-            raise Breach(f"exit status {done.returncode}\n{done.stdout}\n{done.stderr}")
-        return done.stdout
-
-    def cvf(self, *words: str) -> Any:  # noqa: ANN401 - whatever JSON the command prints
-        """Run `cvf … --json` and return what it printed."""
-        printed = self.run(sys.executable, "-m", "cvf_app.console", *words, "--json")
-        return json.loads(printed) if printed.strip() else None
-
-    def up(self) -> None:
-        """Make and start it, and log in."""
-        self.run("./CafeVariome3.sh", "local", "--data", str(self.layout.folder))
-        self.cvf("login")
-
-    def stop(self) -> None:
-        """Stop all its processes."""
-        command = ["./CafeVariome3.sh", "stop", "--data", str(self.layout.folder)]
-        subprocess.run(command, cwd=ROOT, env=self.env, check=False)
-
-    def server(self) -> Server:
-        """Return the instance as its administrator asks it."""
-        sessions = Sessions(Path(self.env["XDG_CONFIG_HOME"]) / "cafe-variome")
-        session = sessions.read()
-        if session is None:
-            raise Breach("cvf login kept no session")
-        address = session.server
-        return Server(address, lambda anew: sessions.token(address, anew=anew))
-
-    def app(self) -> int | None:
-        """Return the process id of the app, if it runs."""
-        told = read(self.layout.status, GuardStatus)
-        for child in told.children if told else ():
-            if child.name == "app" and child.process is not None:
-                return child.process.pid
-        return None
-
-    def guard(self) -> int | None:
-        """Return the process id of the guard, if it runs."""
-        told = read(self.layout.status, GuardStatus)
-        return told.guard.pid if told else None
-
-
-def descendants(pid: int) -> list[int]:
-    """Return a process and all that it started, directly or not."""
-    found = [pid]
-    for each in found:
-        with contextlib.suppress(FileNotFoundError, ProcessLookupError):
-            for children in Path(f"/proc/{each}/task").glob("*/children"):
-                with contextlib.suppress(FileNotFoundError, ProcessLookupError):
-                    found += [int(word) for word in children.read_text().split()]
-    return found
-
-
-def lives(pid: int) -> bool:
-    """Say whether a process is there and not only waits for somebody to hear that it ended."""
-    try:
-        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] not in "ZX"
-    except (FileNotFoundError, ProcessLookupError):
-        return False
-
-
-def share_of(pid: int) -> tuple[float, float]:
-    """Return the proportional and the whole resident memory of a process, in MB."""
-    sizes = {"Pss:": 0.0, "Rss:": 0.0}
-    with contextlib.suppress(FileNotFoundError, ProcessLookupError, PermissionError):
-        for line in Path(f"/proc/{pid}/smaps_rollup").read_text().splitlines():
-            name, _, rest = line.partition(" ")
-            if name in sizes:
-                sizes[name] = int(rest.split()[0]) * 1024 / 1e6
-    return sizes["Pss:"], sizes["Rss:"]
+def _megabytes(pid: int) -> tuple[float, float]:
+    pss, rss = share_of(pid)
+    return pss / 1e6, rss / 1e6
 
 
 @dataclass
@@ -195,8 +93,8 @@ class Memory(threading.Thread):
         guard, app = self._instance.guard(), self._instance.app()
         if guard is None:
             return
-        guards = share_of(guard)
-        tree = [share_of(pid) for pid in (descendants(app) if app else [])] or [(0.0, 0.0)]
+        guards = _megabytes(guard)
+        tree = [_megabytes(pid) for pid in (descendants(app) if app else [])] or [(0.0, 0.0)]
         pss = guards[0] + sum(each[0] for each in tree)
         self.looks += 1
         if pss > self.peak.pss:
@@ -242,18 +140,6 @@ class Figures:
     def speed(self) -> float:
         """Subjects per second from the first byte sent to the answer, without what was killed."""
         return self.people / (self.upload_seconds + self.last_seconds)
-
-
-def insist(call: Callable[[], T]) -> T:
-    """Ask again while the app is being started anew."""
-    until = time.monotonic() + PATIENCE_SECONDS
-    while True:
-        try:
-            return call()
-        except (NotReached, Failure) as fault:
-            if time.monotonic() > until:
-                raise Breach(f"the instance does not answer any more: {fault}") from fault
-            time.sleep(SAMPLE_SECONDS)
 
 
 class Run:
@@ -360,21 +246,9 @@ class Run:
 
     def _kill(self, name: str, job: dict[str, Any]) -> None:
         """Kill the app, and see that its children die with it and that the guard starts another."""
-        app = self._instance.app()
-        if app is None:
-            raise Breach("there is no app to kill")
-        tree = descendants(app)
-        os.kill(app, signal.SIGKILL)
+        children, left = self._instance.kill()
         told = f"killed at {job['progress']:.0%} ({job.get('stage', '')})"
-        print(f"{name}: app {app} with {len(tree) - 1} children {told}", flush=True)
-        until = time.monotonic() + PATIENCE_SECONDS
-        while self._instance.app() in (app, None):
-            if time.monotonic() > until:
-                raise Breach("the guard starts no other app")
-            time.sleep(SAMPLE_SECONDS)
-        until = time.monotonic() + DYING_SECONDS
-        while (left := [pid for pid in tree if lives(pid)]) and time.monotonic() < until:
-            time.sleep(SAMPLE_SECONDS)
+        print(f"{name}: app with {children} children {told}", flush=True)
         self.check(not left, f"children outlived the app: {left}")
 
     def _count(self, query: dict[str, Any], source_id: str) -> int | str:
@@ -440,7 +314,7 @@ def main() -> int:
     chosen = options.parse_args()
     if min(chosen.subjects, chosen.small) < PRIOR:
         options.error(f"at least {PRIOR} subjects")
-    if not Path("/proc/self/smaps_rollup").exists():
+    if not is_measurable():
         print("demo-crash: left out, since memory is measured by /proc of Linux")
         return 0
     # A TERM ends it like an interrupt, so that the instance is stopped.
