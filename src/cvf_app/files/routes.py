@@ -9,7 +9,7 @@ from cvf_app.files.form import Form, boundary
 from cvf_app.files.model import FILES_SCOPE, FileId, RangeLabel, StoredFile, UploadGrant
 from cvf_app.files.service import MOST_BUNDLED, Files
 from cvf_app.parts import use
-from cvf_app.web.access import ANYONE_KNOWN, allow, principal
+from cvf_app.web.access import ANYONE_KNOWN, DATA, allow, principal
 from cvf_app.web.intake import incoming
 from cvf_app.web.io import DONE, reply, whole_number
 from cvf_app.web.ranges import asked_range, disposition, sent_range
@@ -22,7 +22,7 @@ _LATEST = 2**40
 
 
 @bp.post("/files/")
-@allow(*ANYONE_KNOWN)
+@allow(*DATA)
 async def add_files() -> Response:
     """Keep the files of a form; `unpack=true` takes the files out of zip archives."""
     expires_at, unpack = _expiry(), _flag("unpack")
@@ -54,7 +54,7 @@ async def bundle_files() -> Response:
 
 
 @bp.put("/files/upload")
-@allow(*ANYONE_KNOWN)
+@allow(*DATA)
 async def upload_file() -> Response:
     """Take a range of the bytes of a file; the last one makes the file."""
     files, grant = use(Files), _grant()
@@ -74,7 +74,7 @@ async def upload_file() -> Response:
 
 
 @bp.get("/files/upload")
-@allow(*ANYONE_KNOWN)
+@allow(*DATA)
 async def get_file_upload() -> Response:
     """Say which bytes of an upload have arrived."""
     identifier = request.args.get("resumableIdentifier", "")
