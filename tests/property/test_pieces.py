@@ -14,7 +14,15 @@ from cvf_app.pipelines.model import BasicPattern, FilePipeline, RemapPipeline, U
 from cvf_app.pipelines.objects import batches, objects
 from cvf_app.pipelines.patterns import compile_set, matches
 from cvf_app.pipelines.pieces import Cutter
-from cvf_app.pipelines.portion import Mapper, Setting, TablePiece, pack, unpack_portion, worker
+from cvf_app.pipelines.portion import (
+    Mapper,
+    Order,
+    Setting,
+    TablePiece,
+    pack,
+    unpack_portion,
+    worker,
+)
 from cvf_app.pipelines.read import Table
 from cvf_app.subject import Subject
 from cvf_app.wire import convert, decode
@@ -106,10 +114,11 @@ class TestPieces:
             filename="x.csv",
             header=table.header,
         )
-        whole = _joined(Mapper(setting).portions(table, refused.append), refused)
+        order = Order(setting=setting)
+        whole = _joined(Mapper(setting, order).portions(table, refused.append), refused)
         file, table = _table(content, again)
         cutter = Cutter(file, table.below.line, lambda _: None)
-        work = worker(pack(setting))
+        work = worker(pack(order))
         pieces = _joined(
             (
                 unpack_portion(work(pack(TablePiece(content=each, line=line))))
