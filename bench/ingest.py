@@ -1,7 +1,7 @@
 """Data in, from the stored file to the answering generation: `python bench/ingest.py`.
 
 Serves a new instance in a child process on a real database and broker, uploads a file of each
-format at two sizes, takes it in by the real service and its jobs (a table: ingest and remap), and
+format at two sizes, takes it in by the real service and its job (of a table with both pipelines), and
 waits until a query counts every subject. Beside it stand the bare parsers over the same files in
 the same run, the stages alone, and what a small GET takes meanwhile. Memory is the proportional
 share of the instance's whole tree of processes, without database and broker.
@@ -109,12 +109,15 @@ async def take_in(node: Served, given: File, pings: Pings | None) -> Run:
     kind, path, subjects = given.kind, given.path, given.subjects
     source = await node.source(f"{kind}{subjects}")
     file = await node.upload(source, path)
-    pipelines = [file_pipeline(f"file {path.name} {subjects}")]
-    pipelines.append(remap_pipeline(f"columns {path.name} {subjects}"))
-    ways = [
-        (await node.call("POST", "/pipelines/", json=each))["pipelineId"]
-        for each in (pipelines if kind in TABLES else ())
-    ]
+    pipelines = {
+        "pipelineID": file_pipeline(f"file {path.name} {subjects}"),
+        "remapPipelineID": remap_pipeline(f"columns {path.name} {subjects}"),
+    }
+    ways = {
+        member: (await node.call("POST", "/pipelines/", json=each))["pipelineId"]
+        for member, each in pipelines.items()
+        if kind in TABLES
+    }
     spent: dict[str, float] = {}
     begin = last = time.perf_counter()
 
@@ -127,8 +130,7 @@ async def take_in(node: Served, given: File, pings: Pings | None) -> Run:
     async with beside(pings):
         with watched(node.pid) as peak:
             begin = last = time.perf_counter()
-            for what, way in zip(("ingest", "remap"), ways or [None], strict=False):
-                await node.job(what, source, file, way, seen)
+            await node.job(source, file, ways, seen)
             counted = await node.count(source)
             seconds = time.perf_counter() - begin
     if counted != subjects:

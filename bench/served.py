@@ -112,13 +112,11 @@ class Served:
         return str(answer["dataFileId"])
 
     async def job(
-        self, what: str, source: str, file: str, pipeline: str | None, seen: Callable[[str], None]
+        self, source: str, file: str, pipelines: dict[str, str], seen: Callable[[str], None]
     ) -> dict[str, Any]:
-        """Run a job of a source to its end; `seen` hears of the stage that it is in."""
-        asked: dict[str, Any] = {"dataFileIDs": [file]}
-        if pipeline is not None:
-            asked["pipelineID"] = pipeline
-        job_id = (await self.call("POST", f"/sources/{source}/{what}", json=asked))["jobId"]
+        """Take a file in to the end; `seen` hears of the stage that the job is in."""
+        asked: dict[str, Any] = {"dataFileIDs": [file], **pipelines}
+        job_id = (await self.call("POST", f"/sources/{source}/ingest", json=asked))["jobId"]
         while True:
             job: dict[str, Any] = await self.call("GET", f"/jobs/{job_id}")
             seen(job.get("stage", ""))

@@ -25,7 +25,7 @@ from cvf_app.pipelines.store import PipelineStore
 from cvf_app.principal import Principal, Role
 from cvf_app.sources.ingestion import Ingestion
 from cvf_app.sources.jobs import handlers
-from cvf_app.sources.model import IngestRequest, NewSource
+from cvf_app.sources.model import IngestRequest, NewSource, RemapRequest
 from cvf_app.sources.points import pass_by
 from cvf_app.sources.requests import Requests
 from cvf_app.sources.service import Sources
@@ -100,7 +100,7 @@ class House:
         return await self.requests.ingest(source_id, asked, ADMIN.user_id)
 
     async def remap(self, source_id, *files, pipeline):
-        asked = IngestRequest(pipeline_id=pipeline, data_file_ids=files)
+        asked = RemapRequest(pipeline_id=pipeline, data_file_ids=files)
         return await self.requests.remap(source_id, asked, ADMIN.user_id)
 
     async def ended(self, job):

@@ -166,7 +166,8 @@ def ingest(
         str | None, typer.Option(help="File pipeline (id or name); none for phenopackets and VCF.")
     ] = None,
     remap_by: Annotated[
-        str | None, typer.Option("--remap", help="Then remap by this pipeline (id or name).")
+        str | None,
+        typer.Option("--remap", help="Make subjects of tables by this one (id or name)."),
     ] = None,
     file: FileOption = None,
     no_wait: NoWait = False,
@@ -176,8 +177,6 @@ def ingest(
     json: AsJson = False,
 ) -> None:
     """Take data files in: those named, else all that are not yet processed."""
-    if no_wait and remap_by is not None:
-        raise Misused("--remap waits for the ingestion, so --no-wait cannot go with it.")
     asked = server(context)
     found = source_named(asked, source)
     files = _chosen(asked, found, file, lambda one: not one.get("isProcessed"))
@@ -187,12 +186,9 @@ def ingest(
     body: dict[str, Json] = {"dataFileIDs": files}
     if pipeline is not None:
         body["pipelineID"] = pipeline_named(asked, pipeline)["pipelineId"]
-    ended = _run(
-        asked, f"/sources/{found['sourceId']}/ingest", body, no_wait, json and not remap_by
-    )
-    if remap_by is not None and ended:
-        body["pipelineID"] = pipeline_named(asked, remap_by)["pipelineId"]
-        _run(asked, f"/sources/{found['sourceId']}/remap", body, no_wait, json)
+    if remap_by is not None:
+        body["remapPipelineID"] = pipeline_named(asked, remap_by)["pipelineId"]
+    _run(asked, f"/sources/{found['sourceId']}/ingest", body, no_wait, json)
 
 
 def _try(
@@ -236,20 +232,19 @@ def remap(
     _run(asked, f"/sources/{found['sourceId']}/remap", body, no_wait, json)
 
 
-def _run(asked: Server, path: str, body: Json, no_wait: bool, for_program: bool) -> bool:
-    """Start a job and follow it to its end; say whether it was followed."""
+def _run(asked: Server, path: str, body: Json, no_wait: bool, for_program: bool) -> None:
+    """Start a job and follow it to its end, unless nobody waits for it."""
     started = asked.send("POST", path, body)
     job_id = started["jobId"]
     if no_wait:
         said(started, f"Started. Follow it: cvf jobs follow {job_id}", for_program=for_program)
-        return False
+        return
     job = follow(asked, job_id)
     if for_program:
         details(job, for_program=True)
     else:
         out.print("Done.")
         details(job.get("result") or {}, for_program=False)
-    return True
 
 
 def _chosen(

@@ -12,7 +12,7 @@ from cvf_app.files.formats import TABLES
 from cvf_app.ids import SourceId
 from cvf_app.jobs.handler import Steps
 from cvf_app.loops import in_thread
-from cvf_app.pipelines.model import FilePipeline, RemapPipeline
+from cvf_app.pipelines.model import FilePipeline, PipelineId, RemapPipeline
 from cvf_app.pipelines.service import Pipelines
 from cvf_app.pipelines.take_in import Report
 from cvf_app.sources.clearing import tidy
@@ -56,22 +56,27 @@ class Ingestion:
         )
 
     async def ingest(self, job: Ingest, steps: Steps) -> dict[str, Any]:
-        """Read data files: phenopackets become subjects, tables are checked and recorded."""
+        """Read data files: phenopackets become subjects, tables are checked and recorded.
+
+        With a remap pipeline tables become subjects too.
+        """
         run = await self.begin(job.source_id, steps)
         pipeline = await self._file_pipeline(job)
+        by = job.remap_pipeline_id
+        remapping = None if by is None else await self._remap_pipeline(by)
         files = [await self._sources.get_file(each) for each in job.data_file_ids]
         reports: list[tuple[KeptFile, Report]] = []
         fresh: list[Fresh] = []
         for number, file in enumerate(files):
             table = file.file_format in TABLES
             used = pipeline if table else None
-            mapping = _NOTHING if table else None
+            mapping = (remapping or _NOTHING) if table else None
             report, subjects = await run.read(file, used, mapping, (number, len(files)))
             reports.append((file, report))
             if table:
                 await self._record(file, pipeline)
                 run.reached(Point.RECORDED)
-            else:
+            if not table or remapping is not None:
                 fresh.append(subjects)
         if fresh:
             await run.renew(fresh)
@@ -81,9 +86,7 @@ class Ingestion:
     async def remap(self, job: Remap, steps: Steps) -> dict[str, Any]:
         """Turn recorded tables into subjects by a remap pipeline."""
         run = await self.begin(job.source_id, steps)
-        pipeline = await self._pipelines.get(job.pipeline_id)
-        if not isinstance(pipeline, RemapPipeline):
-            raise Invalid("A remap needs a remap pipeline.", path="$.pipelineID")
+        pipeline = await self._remap_pipeline(job.pipeline_id)
         files = [await self._sources.get_file(each) for each in job.data_file_ids]
         reports: list[tuple[KeptFile, Report]] = []
         fresh: list[Fresh] = []
@@ -118,6 +121,12 @@ class Ingestion:
         pipeline = await self._pipelines.get(job.pipeline_id)
         if not isinstance(pipeline, FilePipeline):
             raise Invalid("An ingest needs a file pipeline.", path="$.pipelineID")
+        return pipeline
+
+    async def _remap_pipeline(self, pipeline_id: PipelineId) -> RemapPipeline:
+        pipeline = await self._pipelines.get(pipeline_id)
+        if not isinstance(pipeline, RemapPipeline):
+            raise Invalid("A remap needs a remap pipeline.", path="$.pipelineID")
         return pipeline
 
     async def _record(self, file: KeptFile, pipeline: FilePipeline | None) -> None:

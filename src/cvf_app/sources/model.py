@@ -97,17 +97,32 @@ class DataFile(Wire, frozen=True, kw_only=True):
 
 
 class IngestRequest(Wire, frozen=True, kw_only=True):
-    """Which files to take in, and by which pipeline (phenopackets and VCF need none)."""
+    """Which files to take in, and by which pipeline (phenopackets and VCF need none).
+
+    With `remapPipelineID` tables become subjects at once, in one reading and without a remap.
+    """
 
     pipeline_id: PipelineId | None = msgspec.field(name="pipelineID", default=None)
+    remap_pipeline_id: PipelineId | None = msgspec.field(name="remapPipelineID", default=None)
+    data_file_ids: tuple[DataFileId, ...] = msgspec.field(name="dataFileIDs")
+
+
+class RemapRequest(Wire, frozen=True, kw_only=True):
+    """Which files that were ingested to turn into subjects, and by which pipeline."""
+
+    pipeline_id: PipelineId = msgspec.field(name="pipelineID")
     data_file_ids: tuple[DataFileId, ...] = msgspec.field(name="dataFileIDs")
 
 
 class Ingest(Job, frozen=True, kw_only=True, tag="ingest"):
-    """Read data files by a file pipeline; phenopackets and VCF become subjects at once."""
+    """Read data files by a file pipeline; phenopackets and VCF become subjects at once.
+
+    So do tables when there is a remap pipeline.
+    """
 
     source_id: SourceId
     pipeline_id: PipelineId | None = None
+    remap_pipeline_id: PipelineId | None = None
     data_file_ids: tuple[DataFileId, ...]
     request_id: str = ""
 

@@ -19,12 +19,14 @@ from cvf_app.sources.model import (
     KeptFile,
     Reindex,
     Remap,
+    RemapRequest,
     Retype,
 )
 from cvf_app.sources.reports import Reports
 from cvf_app.sources.service import SYSTEM, Sources, job_key
 
-LARGE_BYTES = 16 * 2**20
+# As much as several processes are worth the start of; see `pipelines/take_in.py`.
+LARGE_BYTES = 4 * 2**20
 LARGE_SUBJECTS = 20_000
 _BUSY = "A job is at work on this source already; wait for its end or cancel it."
 
@@ -56,23 +58,31 @@ class Requests:
             NotFound: there is no such source. Invalid: a file or pipeline does not fit.
             Conflict: a job is at work on the source.
         """
-        files = await self._files(source_id, asked)
+        files = await self._files(source_id, asked.data_file_ids)
+        tables = any(file.file_format in TABLES for file in files)
+        if asked.remap_pipeline_id is not None:
+            await self._check_remap(asked.remap_pipeline_id, "$.remapPipelineID")
+            if not tables:
+                raise Invalid(
+                    "Only tables are remapped; these files need no remap pipeline.",
+                    path="$.remapPipelineID",
+                )
         if asked.pipeline_id is not None:
-            pipeline = await self._pipeline(asked.pipeline_id)
+            pipeline = await self._pipeline(asked.pipeline_id, "$.pipelineID")
             if not isinstance(pipeline, FilePipeline):
                 raise Invalid(
                     "An ingest needs a file pipeline; this is a remap pipeline.",
                     path="$.pipelineID",
                 )
-        for file in files:
-            if file.file_format in TABLES and asked.pipeline_id is None:
-                raise Invalid(
-                    "A table needs a file pipeline that says how to read it.", path="$.pipelineID"
-                )
+        elif tables:
+            raise Invalid(
+                "A table needs a file pipeline that says how to read it.", path="$.pipelineID"
+            )
         return await self._begin(
             Ingest(
                 source_id=source_id,
                 pipeline_id=asked.pipeline_id,
+                remap_pipeline_id=asked.remap_pipeline_id,
                 data_file_ids=asked.data_file_ids,
                 request_id=_request_id(user_id, idempotency),
             ),
@@ -83,7 +93,7 @@ class Requests:
     async def remap(
         self,
         source_id: SourceId,
-        asked: IngestRequest,
+        asked: RemapRequest,
         user_id: UserId,
         idempotency: str | None = None,
     ) -> JobDocument:
@@ -93,13 +103,8 @@ class Requests:
             NotFound: there is no such source. Invalid: a file or pipeline does not fit.
             Conflict: a job is at work on the source, or a file was never ingested.
         """
-        files = await self._files(source_id, asked)
-        if asked.pipeline_id is None:
-            raise Invalid("A remap needs a remap pipeline.", path="$.pipelineID")
-        if not isinstance(await self._pipeline(asked.pipeline_id), RemapPipeline):
-            raise Invalid(
-                "A remap needs a remap pipeline; this is a file pipeline.", path="$.pipelineID"
-            )
+        files = await self._files(source_id, asked.data_file_ids)
+        await self._check_remap(asked.pipeline_id, "$.pipelineID")
         for place, file in enumerate(files):
             path = f"$.dataFileIDs[{place}]"
             if file.file_format not in TABLES:
@@ -184,10 +189,12 @@ class Requests:
         await self._sources.files.sweep()
         await self._sources.agree_files()
 
-    async def _files(self, source_id: SourceId, asked: IngestRequest) -> list[KeptFile]:
+    async def _files(
+        self, source_id: SourceId, data_file_ids: tuple[DataFileId, ...]
+    ) -> list[KeptFile]:
         await self._sources.require(source_id)
         files: list[KeptFile] = []
-        for place, each in enumerate(checked_ids(asked.data_file_ids)):
+        for place, each in enumerate(checked_ids(data_file_ids)):
             file = await self._store.find_file(each)
             if file is None or file.deleted or file.source_id != source_id:
                 raise Invalid("This source has no such data file.", path=f"$.dataFileIDs[{place}]")
@@ -200,11 +207,15 @@ class Requests:
             files.append(file)
         return files
 
-    async def _pipeline(self, pipeline_id: PipelineId) -> Pipeline:
+    async def _check_remap(self, pipeline_id: PipelineId, path: str) -> None:
+        if not isinstance(await self._pipeline(pipeline_id, path), RemapPipeline):
+            raise Invalid("A remap needs a remap pipeline; this is a file pipeline.", path=path)
+
+    async def _pipeline(self, pipeline_id: PipelineId, path: str) -> Pipeline:
         try:
             return await self._pipelines.get(pipeline_id)
         except NotFound as fault:
-            raise Invalid("There is no such pipeline.", path="$.pipelineID") from fault
+            raise Invalid("There is no such pipeline.", path=path) from fault
 
     async def _busy(self, source_id: SourceId) -> bool:
         job_id = await self._store.job_of(source_id)

@@ -21,6 +21,7 @@ from cvf_app.sources.model import (
     EavIndex,
     IngestRequest,
     NewSource,
+    RemapRequest,
     SourceChange,
     Started,
     UploadTokenReply,
@@ -215,7 +216,7 @@ async def ingest(source_id: SourceId) -> Response:
 async def remap(source_id: SourceId) -> Response:
     """Begin to turn read tables into subjects."""
     job = await use(Requests).remap(
-        source_id, await body(IngestRequest), principal().user_id, idempotency_key()
+        source_id, await body(RemapRequest), principal().user_id, idempotency_key()
     )
     return reply(Started(status=DONE.status, job_id=job.job_id))
 
