@@ -1,7 +1,7 @@
 """Data in, from the stored file to the answering generation: `python bench/ingest.py`.
 
 Serves a new instance in a child process on a real database and broker, uploads a file of each
-format at two sizes, takes it in by the real service and its job (of a table with both pipelines), and
+format at two sizes, takes it in by the real service and its job (a table with both pipelines), and
 waits until a query counts every subject. Beside it stand the bare parsers over the same files in
 the same run, the stages alone, and what a small GET takes meanwhile. Memory is the proportional
 share of the instance's whole tree of processes, without database and broker.

@@ -3,6 +3,7 @@
 Writing to the database is not here: it is what is left between these and the whole.
 """
 
+import os
 import time
 from multiprocessing.connection import Connection
 from pathlib import Path
@@ -44,6 +45,7 @@ def run(kind: str, path: str, subjects: int, work: str, answer: "Connection[Any,
         filename=Path(path).name,
         source_id=SourceId("bench"),
         target=str(target),
+        cores=os.cpu_count() or 1,
         file_pipeline=convert(ways[0], FilePipeline) if ways else None,
         remap_pipeline=convert(ways[1], RemapPipeline) if ways else None,
     )
