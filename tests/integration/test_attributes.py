@@ -1,15 +1,21 @@
 """Declared attributes on a real node: at ingest, and through changes of their types."""
 
+import csv
 import json
+import re
 from pathlib import Path
 
 import pytest
+
+from tests.support.tables import as_json, as_sheet
 
 DATA = Path(__file__).parents[1] / "data" / "attributes"
 DECLARATIONS = json.loads((DATA / "declarations.json").read_text())
 PLANTED = json.loads((DATA / "planted.json").read_text())
 TABLE = (DATA / "planted.csv").read_bytes()
 COLUMNS = TABLE.decode().partition("\n")[0].split(",")[1:]
+
+PLAIN = re.compile(r"0|[1-9][0-9]*")
 
 
 async def pipelines(node, *columns) -> tuple[str, str]:
@@ -94,6 +100,26 @@ class TestIngest:
         assert subjects["P2"]["weight"] == 69.85322498
         assert subjects["P2"]["temperature"] == 37.0
         assert subjects["P3"]["drugs"] == ["ibuprofen", "aspirin", "codeine"]
+
+    @pytest.mark.parametrize("kind", ["xlsx", "json"])
+    async def test_other_tables_are_judged_as_csv_is(self, node, see, kind):
+        header, *rows = csv.reader(TABLE.decode().splitlines())
+        # What looks like a number is one, as a spreadsheet program would have it.
+        cells = [[int(one) if PLAIN.fullmatch(one) else one or None for one in row] for row in rows]
+        assert any(type(one) is int for row in cells for one in row)
+        content = (as_sheet if kind == "xlsx" else as_json)(header, cells)
+        source_id = await node.source(f"planted{kind}")
+        await change(node, source_id, DECLARATIONS, method="PUT")
+        result = await take_in(node, source_id, content, *COLUMNS, name=f"table.{kind}")
+        assert (result["rows"], result["subjects"], result["refused"]) == (200, 180, 20)
+        # A row of JSON is named by its number, without a header before it.
+        before = 1 if kind == "json" else 0
+        told = [(one["line"] + before, one["attribute"]) for one in result["refusals"]]
+        assert told == [(one["line"], one["attribute"]) for one in PLANTED]
+        same = await node.source(f"plantedbeside{kind}")
+        await change(node, same, DECLARATIONS, method="PUT")
+        await take_in(node, same, TABLE, *COLUMNS)
+        assert await see(source_id) == await see(same)
 
     async def test_what_is_flagged_leaves_its_row(self, node, see):
         source_id = await node.source("flagged")

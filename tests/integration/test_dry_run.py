@@ -5,6 +5,7 @@ import json
 import pytest
 
 from tests.unit.pipelines.test_take_in import FILE, REMAP
+from tests.unit.pipelines.test_vcf import ANNOTATED, to_bcf
 
 TABLE = b"id,a\nP1,7\n,8\nP2,9\nP1,x\n"
 
@@ -67,6 +68,27 @@ class TestDryRun:
         file = await node.upload(source_id, "trial.json", packet)
         answer = await _try(node, source_id, dataFileID=file)
         assert [one["sex"] for one in answer.json["subjects"]] == ["male"]
+
+    @pytest.mark.parametrize("kind", ["vcf", "bcf"])
+    async def test_shows_the_first_sites_of_variants_without_pipelines(
+        self, node, source_id, tmp_path, kind
+    ) -> None:
+        path = ANNOTATED
+        if kind == "bcf":
+            path = tmp_path / "small.bcf"
+            to_bcf(ANNOTATED, path)
+        file = await node.upload(source_id, f"trial.{kind}", path.read_bytes())
+        whole = (await _try(node, source_id, dataFileID=file)).json
+        assert (whole["report"]["rows"], whole["report"]["subjects"]) == (6, 4)
+        assert whole["report"]["types"] == {"variantCount": "number"}
+        assert [one["EAV"]["variantCount"] for one in whole["subjects"]] == [5, 3, 1, 0]
+        head = (await _try(node, source_id, dataFileID=file, rows=1)).json
+        assert (head["report"]["rows"], head["report"]["subjects"]) == (1, 4)
+        assert head["subjects"][1] == {
+            "subjectId": "P2",
+            "VARIANT": [{"gene": "NF1", "mutation": "missense", "af": 0.25, "ac": 2}],
+            "EAV": {"variantCount": 1},
+        }
 
     async def test_a_fault_of_the_content_is_told(self, node, source_id) -> None:
         file = await node.upload(source_id, "broken.csv", b'id,a\nP1,"x\n')

@@ -1,13 +1,14 @@
 """Variant calls become parts of subjects.
 
-The samples are the subjects; a file without samples is one subject by its name. An allele in a gene
-is a `VARIANT` of whom carries it, with the copies as `ac` and INFO's `AF` as `af` (without one the
+Of several samples each is a subject; a file with one, or with none, is one subject by the file's
+name, which is how most people name the files of single patients. An allele in a gene is a `VARIANT`
+of whom carries it, with the copies as `ac` and INFO's `AF` as `af` (without one the
 engine counts). An allele in no known gene has no place in `VARIANT`, and positions are not kept:
 it counts only in the attribute `variantCount`, the number of ALT alleles that a subject carries.
 Two equal variants of one subject are two. Memory is flat: every so many calls become parts.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 
 import msgspec
 
@@ -18,24 +19,30 @@ from cvf_app.subject import Subject, SubjectId, Variant
 
 PENDING = 250_000
 MOST_VARIANTS = 100_000
+COUNT = "variantCount"
+"""The one attribute that a VCF feeds."""
 
 
 class Carriers:
     """The subjects of one VCF."""
 
     def __init__(self, vcf: Vcf, name: SubjectId, *, pending: int = PENDING) -> None:
-        """Take the subjects from the samples, or the one of this name where there are none."""
+        """Take the subjects from several samples, or the one of this name."""
         self._vcf = vcf
         self._annotations = Annotations(vcf.header)
-        self._subjects = [SubjectId(sample) for sample in vcf.samples] or [name]
+        self._subjects = [name]
+        if len(vcf.samples) > 1:
+            self._subjects = [SubjectId(sample) for sample in vcf.samples]
         self._found: list[list[Variant]] = [[] for _ in self._subjects]
         self._kept = [0] * len(self._subjects)
         self._alleles = [0] * len(self._subjects)
         self._pending = pending
         self._waiting = 0
 
-    def parts(self) -> Iterator[Subject]:
-        """Yield parts of subjects; every subject has at least one, and one with its count.
+    def parts(self, enough: Callable[[], bool] | None = None) -> Iterator[Subject]:
+        """Yield parts of subjects: of each at least one, and last that with its attributes.
+
+        Where only the head is wanted, `enough` is asked after every site.
 
         Raises:
             Unreadable: the VCF is broken, or a subject has more variants than a record can hold.
@@ -48,9 +55,11 @@ class Carriers:
                 self._called(site)
             if self._waiting >= self._pending:
                 yield from self._spilled()
+            if enough is not None and enough():
+                break
         yield from self._spilled()
         for subject, count in zip(self._subjects, self._alleles, strict=True):
-            yield Subject(subject_id=subject, eav={"variantCount": count})
+            yield Subject(subject_id=subject, eav={COUNT: count})
 
     def _listed(self, site: Site) -> None:
         """Without samples the subject has every allele, in an unknown number."""

@@ -83,10 +83,14 @@ def variants_of(file: BinaryIO, kind: Literal["vcf", "bcf"] | FileFormat, advanc
     return Vcf(lines_of(*opened(file, advance)))
 
 
-def subjects_of(vcf: Vcf, filename: str) -> Iterator[Subject]:
+def subjects_of(
+    vcf: Vcf, filename: str, enough: Callable[[], bool] | None = None
+) -> Iterator[Subject]:
     """Yield parts of the subjects of a VCF; those of one subject are put together by `joined`.
+
+    The last part of each has its attributes. With `enough` only the head is read, to where it says.
 
     Raises:
         Unreadable: the content is broken; the sentence says where.
     """
-    return Carriers(vcf, subject_of_name(filename)).parts()
+    return Carriers(vcf, subject_of_name(filename)).parts(enough)

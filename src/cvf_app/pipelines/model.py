@@ -23,7 +23,7 @@ class Refusal(Wire, frozen=True, kw_only=True):
 
     `attribute` is the one at fault, if it was one; where the row was kept without its value,
     `kept` is true. `place` says what was left out of a file that has no rows: the name within an
-    archive, and the item or line there.
+    archive, and the item or line there, or the subject of a VCF.
     """
 
     line: int

@@ -54,7 +54,10 @@ class Order(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Portion(msgspec.Struct, frozen=True, kw_only=True):
-    """What came of a piece: parts of subjects, a line each, and what is told of them."""
+    """What came of a piece: parts of subjects, a line each, and what is told of them.
+
+    Of the subjects in `left_out` nothing is kept, whichever piece it came with.
+    """
 
     ids: list[str] = []
     sizes: list[int] = []
@@ -65,6 +68,7 @@ class Portion(msgspec.Struct, frozen=True, kw_only=True):
     names: dict[str, str] = {}
     kinds: dict[str, int] = {}
     fault: str | None = None
+    left_out: list[str] = []
 
 
 class TablePiece(msgspec.Struct, frozen=True, kw_only=True, tag="table"):

@@ -8,7 +8,7 @@ Memory stays flat: pages are cached to a bound, and of the parts nothing is kept
 import os
 import sqlite3
 import tempfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from itertools import groupby
 from pathlib import Path
 from types import TracebackType
@@ -104,11 +104,18 @@ class Spool:
         self._place = place
         self.count += len(rows)
 
-    def complete(self) -> None:
-        """Take note that there are no more parts, and of whether any id repeats."""
+    def complete(self, without: Iterable[str] = ()) -> None:
+        """Take note that there are no more parts, and of whether any id repeats.
+
+        All parts of the subjects in `without` are left out.
+        """
         self._file.flush()
         self._base.execute("CREATE INDEX part_of ON part (subject)")
+        self._base.execute("BEGIN")
+        self._base.executemany("DELETE FROM part WHERE subject = ?", ((one,) for one in without))
+        self._base.execute("COMMIT")
         found = self._base.execute("SELECT count(DISTINCT subject) FROM part").fetchone()
+        # What was left out is still in the file, which then has to be read by the index too.
         self.repeats = found[0] < self.count
 
     @property

@@ -20,12 +20,14 @@ from cvf_app.files.formats import TABLES, VARIANTS, FileFormat
 from cvf_app.ids import SourceId
 from cvf_app.pipelines.archive import DAMAGE, Entry, Packed, damaged, entries
 from cvf_app.pipelines.attributes import AttributeSchema, Mismatch
+from cvf_app.pipelines.called import called
+from cvf_app.pipelines.carriers import COUNT
 from cvf_app.pipelines.check import check
+from cvf_app.pipelines.checking import Checker
 from cvf_app.pipelines.content import (
     batches_of,
     check_content,
     rows_of,
-    subjects_of,
     variants_of,
 )
 from cvf_app.pipelines.expand import Location, location, separator
@@ -34,8 +36,6 @@ from cvf_app.pipelines.model import FilePipeline, Refusal, RemapPipeline, Unread
 from cvf_app.pipelines.objects import Batch, batches
 from cvf_app.pipelines.pieces import Cutter
 from cvf_app.pipelines.portion import (
-    MOST_BYTES,
-    MOST_PARTS,
     ObjectPiece,
     Order,
     PackedPiece,
@@ -167,6 +167,7 @@ class Intake:
         self._names: dict[str, str] = {}
         self._flagged = 0
         self._flags: list[Refusal] = []
+        self._left_out: list[str] = []
         self._at_fault: tuple[int, str | None] | None = None
         self._types: Types | None = None
         self._stack = stack
@@ -188,7 +189,7 @@ class Intake:
             else:
                 self._begin(None)
                 self._read_archive()
-        self._spool.complete()
+        self._spool.complete(self._left_out)
 
     def write(self, part: Path) -> int:
         """Write every subject once; return how many there are."""
@@ -290,17 +291,15 @@ class Intake:
             self._absorb(portion)
 
     def _read_variants(self, file: BinaryIO) -> None:
-        vcf = variants_of(file, self._task.file_format, self._advance)
-        ids: list[str] = []
-        bodies: list[bytes] = []
-        for part in subjects_of(vcf, self._task.filename):
-            ids.append(part.subject_id)
-            bodies.append(encode(part) + b"\n")
-            if len(ids) == MOST_PARTS or len(bodies[-1]) > MOST_BYTES:
-                self._spool.add(ids, list(map(len, bodies)), b"".join(bodies), {})
-                ids, bodies = [], []
-        self._spool.add(ids, list(map(len, bodies)), b"".join(bodies), {})
-        self._rows = vcf.read_sites
+        task = self._task
+        vcf = variants_of(file, task.file_format, self._advance)
+
+        def enough() -> bool:
+            return task.rows is not None and (vcf.read_sites >= task.rows or self._enough())
+
+        checker = Checker(task.attributes, task.mismatch, frozenset({COUNT}))
+        for portion in called(vcf, task.filename, checker, enough):
+            self._absorb(portion)
 
     def _read_archive(self) -> None:
         found = entries(Path(self._task.path), self._advance)
@@ -352,6 +351,7 @@ class Intake:
         if self._types is not None:
             self._types.join(portion.kinds)
         self._spool.add(portion.ids, portion.sizes, portion.bodies, portion.misses)
+        self._left_out += portion.left_out
         if portion.fault is not None:
             raise Unreadable(portion.fault)
 

@@ -59,6 +59,7 @@ class Vcf:
         self.read_sites = 0
         self.header: list[str] = []
         self.samples = self._read_header()
+        self.names_line = self._line
         self._width = _FIXED + (1 + len(self.samples) if self._has_format else 0)
 
     def sites(self) -> Iterator[Site]:

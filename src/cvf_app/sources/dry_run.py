@@ -11,7 +11,7 @@ import msgspec
 
 from cvf_app.child import ChildExited, ChildKilled
 from cvf_app.errors import Conflict, Invalid, NotFound, Unavailable
-from cvf_app.files.formats import TABLES, VARIANTS
+from cvf_app.files.formats import TABLES
 from cvf_app.ids import SourceId
 from cvf_app.loops import in_process
 from cvf_app.pipelines.check import check
@@ -62,11 +62,6 @@ class DryRuns:
         file = await self._file(source_id, asked.data_file_id)
         if not 1 <= asked.rows <= MOST_ROWS:
             raise Invalid(f"From 1 to {MOST_ROWS} rows are read.", path="$.rows")
-        if file.file_format in VARIANTS:
-            raise Invalid(
-                "Variant files need no pipeline and are not tried; the sample shows their head.",
-                path="$.dataFileID",
-            )
         file_pipeline = await self._chosen(
             FilePipeline, asked.pipeline_id, asked.file_pipeline, ("pipelineID", "filePipeline")
         )

@@ -100,6 +100,8 @@ class IngestRequest(Wire, frozen=True, kw_only=True):
     """Which files to take in, and by which pipeline (phenopackets and VCF need none).
 
     With `remapPipelineID` tables become subjects at once, in one reading and without a remap.
+    Of a VCF with several samples each sample is a subject; one with a single sample, or with none,
+    is one subject by the name of its file.
     """
 
     pipeline_id: PipelineId | None = msgspec.field(name="pipelineID", default=None)

@@ -137,7 +137,12 @@ def _as_csv(folder: Path, report: IngestReport) -> Iterator[bytes]:
             continue
         with lines:
             while some := [decode(line, Refusal) for line in islice(lines, _LINES_AT_ONCE)]:
-                yield _rows([(file.filename, str(each.line), each.reason) for each in some])
+                yield _rows([(_where(file, each), str(each.line), each.reason) for each in some])
+
+
+def _where(file: FileReport, refusal: Refusal) -> str:
+    """Return the file's name, with the place in a file that has no rows."""
+    return f"{file.filename}, {refusal.place}" if refusal.place else file.filename
 
 
 def _rows(rows: list[tuple[str, ...]]) -> bytes:

@@ -15,14 +15,15 @@ from cvf_app.pipelines.carriers import Carriers, joined
 from cvf_app.pipelines.compressed import opened
 from cvf_app.pipelines.content import subjects_of, variants_of
 from cvf_app.pipelines.model import Unreadable
-from cvf_app.pipelines.take_in import Reading, take_in
+from cvf_app.pipelines.take_in import Reading, Report, take_in
 from cvf_app.pipelines.vcf import Vcf
 from cvf_app.subject import Mutation, Subject, SubjectId, Variant
-from cvf_app.wire import decode
+from cvf_app.wire import convert, decode
 from tests.support.naive_vcf import read_plainly
 from tests.support.shared import NO_SHARED, SHARED
 
 ANNOTATED = Path(__file__).parents[2] / "data" / "vcf" / "annotated.vcf"
+NAMES_LINE = 9
 COLUMNS = "#CHROM\tPOS\tID\tREF\tALT\tQUAL\tFILTER\tINFO"
 
 
@@ -60,6 +61,30 @@ def taken(path: Path, folder: Path, kind: str = "vcf") -> dict[str, Subject]:
     found = [decode(line, Subject) for line in (folder / "out").read_bytes().splitlines()]
     assert report.subjects == len(found) == len({each.subject_id for each in found})
     return {each.subject_id: each for each in found}
+
+
+def judged(
+    folder: Path,
+    *,
+    mismatch: str = "refuse",
+    name: str = "variantCount",
+    required: bool = False,
+    **bounds: int,
+) -> tuple[Report, dict[str, Subject]]:
+    """Take the annotated file in where an attribute is declared to be a whole number."""
+    kind = {"type": "integer", **bounds}
+    task = {
+        "path": str(ANNOTATED),
+        "fileFormat": "vcf",
+        "filename": "x.vcf",
+        "sourceId": "s",
+        "target": str(folder / "out"),
+        "attributes": [{"name": name, "required": required, "valueType": kind}],
+        "mismatch": mismatch,
+    }
+    report = take_in(convert(task, Reading), lambda _: None)
+    found = [decode(line, Subject) for line in (folder / "out").read_bytes().splitlines()]
+    return report, {each.subject_id: each for each in found}
 
 
 def to_bcf(source: Path, path: Path) -> None:
@@ -175,8 +200,13 @@ class TestSubjects:
         assert subject.variant == (Variant(gene="NF1", mutation=Mutation.MISSENSE),) * 2
         assert subject.eav["variantCount"] == 2
 
-    def test_one_sample_is_the_subject(self) -> None:
-        assert list(people(lines(record("0/1"), samples=("A",)))) == ["A"]
+    def test_a_file_with_one_sample_is_one_subject_by_its_name(self) -> None:
+        content = lines(record("1/1", info="GENE=NF1"), record("0/0"), samples=("A",))
+        (subject,) = people(content).values()
+        assert subject.subject_id == "name"
+        # It is still the calls that count.
+        assert subject.variant == (Variant(gene="NF1", ac=2),)
+        assert subject.eav["variantCount"] == 1
 
     def test_bcf_gives_the_same_subjects(self, tmp_path: Path) -> None:
         path = tmp_path / "small.bcf"
@@ -201,6 +231,40 @@ class TestSubjects:
         path.write_bytes(b"BCF\2\2" + bytes(100))
         with pytest.raises(Unreadable, match=r"pip install 'cafe-variome\[bcf\]'"):
             taken(path, tmp_path, "bcf")
+
+
+class TestDeclared:
+    @pytest.mark.parametrize("pending", [250_000, 1])
+    def test_a_refused_subject_goes_with_all_its_parts(
+        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, pending: int
+    ) -> None:
+        # With one call at a time a subject has many parts.
+        monkeypatch.setitem(Carriers.__init__.__kwdefaults__, "pending", pending)
+        report, found = judged(tmp_path, minimum=1, maximum=3)
+        assert set(found) == {"P2", "P3"}
+        assert found == {
+            name: one for name, one in taken(ANNOTATED, tmp_path).items() if name in found
+        }
+        assert (report.subjects, report.refused, report.flagged) == (2, 2, 0)
+        assert [(one.line, one.place, one.attribute) for one in report.refusals] == [
+            (NAMES_LINE, "P1", "variantCount"),
+            (NAMES_LINE, "P4", "variantCount"),
+        ]
+
+    def test_what_is_flagged_leaves_the_subject(self, tmp_path: Path) -> None:
+        report, found = judged(tmp_path, mismatch="flag", maximum=3)
+        plain = taken(ANNOTATED, tmp_path)
+        assert (report.subjects, report.refused, report.flagged) == (4, 0, 1)
+        assert (found["P1"].eav, found["P1"].variant) == ({}, plain["P1"].variant)
+        assert found["P2"] == plain["P2"]
+
+    def test_only_what_a_vcf_feeds_is_required_of_it(self, tmp_path: Path) -> None:
+        report, found = judged(tmp_path, name="age", required=True)
+        assert (report.refused, found) == (0, taken(ANNOTATED, tmp_path))
+
+    def test_a_file_may_be_refused_to_the_last_subject(self, tmp_path: Path) -> None:
+        report, found = judged(tmp_path, minimum=100)
+        assert (report.subjects, report.refused, found) == (0, 4, {})
 
 
 @pytest.mark.skipif(SHARED is None, reason=NO_SHARED)
