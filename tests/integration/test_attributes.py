@@ -13,6 +13,7 @@ DATA = Path(__file__).parents[1] / "data" / "attributes"
 DECLARATIONS = json.loads((DATA / "declarations.json").read_text())
 PLANTED = json.loads((DATA / "planted.json").read_text())
 TABLE = (DATA / "planted.csv").read_bytes()
+VCF = DATA.parent / "vcf" / "annotated.vcf"
 COLUMNS = TABLE.decode().partition("\n")[0].split(",")[1:]
 
 PLAIN = re.compile(r"0|[1-9][0-9]*")
@@ -120,6 +121,25 @@ class TestIngest:
         await change(node, same, DECLARATIONS, method="PUT")
         await take_in(node, same, TABLE, *COLUMNS)
         assert await see(source_id) == await see(same)
+
+    async def test_a_subject_of_a_vcf_is_refused_with_its_variants(self, node, see):
+        source_id = await node.source("plantedvcf")
+        asked = declared("variantCount", "integer", maximum=3)
+        # Another file brings the age.
+        asked["attributes"] += [{"name": "age", "required": True, "valueType": {"type": "integer"}}]
+        await change(node, source_id, asked)
+        file_id = await node.upload(source_id, "calls.vcf", VCF.read_bytes())
+        job = await node.ingest(source_id, file_id)
+        assert job["state"] == "complete", job
+        result = job["result"]
+        assert (result["rows"], result["subjects"], result["refused"]) == (6, 3, 1)
+        (refusal,) = result["refusals"]
+        assert (refusal["line"], refusal["attribute"]) == (9, "variantCount")
+        assert set(await see(source_id)) == {"P2", "P3", "P4"}
+        rows = await node.call("GET", f"{result['report']}/refusals")
+        assert rows.status == 200
+        told = list(csv.reader(rows.body.decode().splitlines()))
+        assert [row[:2] for row in told[1:]] == [["calls.vcf, P1", "9"]]
 
     async def test_what_is_flagged_leaves_its_row(self, node, see):
         source_id = await node.source("flagged")

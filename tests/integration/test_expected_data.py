@@ -39,7 +39,6 @@ import pytest
 from tests.support.filling import Asked, Filling, mapping, reading
 from tests.support.shared import NO_SHARED, SHARED
 
-pytestmark = pytest.mark.skipif(SHARED is None, reason=NO_SHARED)
 DATA = (SHARED or Path()) / "data"
 WIDE = Path(__file__).parents[2] / "scripts" / "demo" / "pipelines"
 KILOGENOMES = "1kg_chr2_629_samples.vcf.gz"
@@ -413,6 +412,7 @@ def corrupted(value: Any, wanted: set[str], path: str = "") -> Any:
     return value + 1 if isinstance(value, int | float) else "corrupted"
 
 
+@pytest.mark.skipif(SHARED is None, reason=NO_SHARED)
 class TestExpected:
     @pytest.mark.parametrize("file", ROUTES)
     def test_every_figure_is_met(self, known, file):
