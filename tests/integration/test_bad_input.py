@@ -3,6 +3,7 @@
 import asyncio
 import io
 import json
+import re
 import stat
 import zipfile
 from uuid import uuid4
@@ -259,7 +260,10 @@ class TestUnknownIds:
             ("PATCH", "source_id"): {"sourceType": "internal"},
             ("PATCH", "eav-index"): {},
             ("POST", "ingest"): files,
-            ("POST", "remap"): files,
+            ("POST", "remap"): files | {"pipelineID": "p"},
+            ("POST", "dry-run"): {"dataFileID": "f"},
+            ("PUT", "attributes"): {"attributes": []},
+            ("PATCH", "attributes"): {},
             ("PATCH", "pipeline_id"): {},
             ("PATCH", "group_id"): group,
         }
@@ -268,10 +272,9 @@ class TestUnknownIds:
             for method in rule.methods - {"HEAD", "OPTIONS"}:
                 if not rule.arguments or rule.rule.startswith("/openapi"):
                     continue
-                (name,) = rule.arguments
                 body = bodies.get((method, rule.rule.rpartition("/")[2].strip("<>")))
                 for strange in (str(uuid4()), *STRANGE_IDS):
-                    path = rule.rule.replace(f"<{name}>", strange)
+                    path = re.sub("<[^>]+>", lambda _, strange=strange: strange, rule.rule)
                     sent = {} if body is None else {"json": body}
                     answer = await _raw(node, method, path, **sent)
                     refused(node, answer, 404)

@@ -212,8 +212,8 @@ def source_rules(app):
     """Yield the addresses of every route that takes a source's id, with `{id}` in its place."""
     for rule in app.url_map.iter_rules():
         if "source_id" in rule.arguments:
-            assert rule.arguments == {"source_id"}, rule
-            yield rule.rule.replace("<source_id>", "{id}")
+            assert rule.arguments <= {"source_id", "job_id"}, rule
+            yield rule.rule.replace("<source_id>", "{id}").replace("<job_id>", "{job}")
 
 
 def valid_body(method, path, source_id, file_id):
@@ -228,7 +228,10 @@ def valid_body(method, path, source_id, file_id):
         return {"data": form}
     group = {"groupName": "g", "discoveryPolicy": "list", "assignedSources": [source_id]}
     bodies = {
-        r".*/(ingest|remap)": {"dataFileIDs": [file_id]},
+        r".*/ingest": {"dataFileIDs": [file_id]},
+        r".*/remap": {"dataFileIDs": [file_id], "pipelineID": "p"},
+        r".*/dry-run": {"dataFileID": file_id},
+        r".*/attributes": {"attributes": []},
         r".*/eav-index": {"attributes": {"cohort": "Cohort"}},
         r"/groups/.*": group,
         r".*": {"sourceType": "internal", "displayName": "changed"},
@@ -265,8 +268,8 @@ class TestHidden:
                 hidden, random = [
                     await self.send(world, who, (method, path), ids)
                     for ids in (
-                        (world.sources["noAccess"], world.files["noAccess"]),
-                        (str(uuid4()), str(uuid4())),
+                        (world.sources["noAccess"], world.files["noAccess"], world.jobs[0]),
+                        (str(uuid4()), str(uuid4()), str(uuid4())),
                     )
                 ]
                 assert seen(hidden) == seen(random), (method, path)
@@ -278,15 +281,20 @@ class TestHidden:
     async def send(self, world, who, request, ids):
         method, path = request
         headers = {"X-Upload-Token": "x"}
-        sent = valid_body(method, path, *ids)
-        return await world.node.call(method, path.format(id=ids[0]), who, headers=headers, **sent)
+        sent = valid_body(method, path, *ids[:2])
+        named = path.format(id=ids[0], job=ids[-1])
+        return await world.node.call(method, named, who, headers=headers, **sent)
 
     @pytest.mark.parametrize("who", ASKERS)
     async def test_ids_of_what_belongs_to_a_source_answer_alike(self, world, who):
         pairs = [
             (method, path, real)
             for real, paths in (
-                (world.files["noAccess"], ["/datafiles/{id}", "/datafiles/{id}/sample"]),
+                (
+                    world.files["noAccess"],
+                    ["/datafiles/{id}", "/datafiles/{id}/sample", "/files/{id}"],
+                ),
+                (world.files["noAccess"], ["/files/{id}/content", "/files/archive?id={id}"]),
                 (
                     world.jobs[0],
                     ["/jobs/{id}", "/jobs/{id}/events", "/jobs/{id}/log", "/jobs/{id}/cancel"],

@@ -21,13 +21,13 @@ MIB = 2**20
 
 @pytest.fixture(scope="module")
 async def ann(node):
-    await node.person("filesann")
+    await node.person("filesann", "dataAdmin")
     return "filesann"
 
 
 @pytest.fixture(scope="module")
 async def bob(node):
-    await node.person("filesbob")
+    await node.person("filesbob", "dataAdmin")
     return "filesbob"
 
 

@@ -185,7 +185,11 @@ class TestWhatIsTold:
                 msgspec.convert(last(ear), kind)
             listed = (await node.call("GET", f"/sources/{source}/datafiles")).json
             # Whether it is processed is told with its source.
-            files = [data | {"isProcessed": True} for _, _, data in ear.of("datafiles")]
+            files = [
+                data | {"isProcessed": True}
+                for _, operation, data in ear.of("datafiles")
+                if operation != "delete" and data["dataFileId"] == file
+            ]
             assert files[-1] == listed[0]
             msgspec.convert(files[-1], DataFile)
             for said in ear.heard:

@@ -6,7 +6,6 @@ from typing import Any, Protocol
 
 from cvf_app.child import A, Progress, R
 from cvf_app.jobs.model import JobId
-from cvf_app.jobs.sizes import SMALL
 from cvf_app.wire import Job
 
 
@@ -59,12 +58,13 @@ class Handler:
     come to the same end. `undo` is called after an error, a cancel or the last lost attempt,
     when `run` was begun at least once; it removes what an unfinished run leaves behind, may be
     called twice, and must not touch what a finished run has made valid. `size` is a name of the
-    configured sizes; `Jobs.Types` there overrides it.
+    configured sizes, for kinds of which every job is alike; without one it is said when a job is
+    taken in. `Jobs.Types` overrides both.
     """
 
     run: Callable[[Any, Steps], Awaitable[dict[str, Any] | None]]
     undo: Callable[[Any], Awaitable[None]] | None = None
-    size: str = SMALL
+    size: str | None = None
 
 
 Handlers = Mapping[type[Job], Handler]

@@ -72,7 +72,9 @@ class Jobs:
 
     def know(self, handlers: Handlers) -> None:
         """Learn which kinds of jobs there are, and of which size each is by itself."""
-        self._own_sizes |= {task_of(kind): handler.size for kind, handler in handlers.items()}
+        self._own_sizes |= {
+            task_of(kind): handler.size for kind, handler in handlers.items() if handler.size
+        }
 
     def limits_of(self, size: str) -> Limits:
         """Return what a job of a size may have on this host."""
@@ -89,7 +91,7 @@ class Jobs:
     ) -> JobDocument:
         """Take a job in and return it; with a key, the job of that key that has not ended yet.
 
-        `size` is another one than its kind has by itself; what is configured for the kind wins.
+        `size` counts where its kind has none by itself; what is configured for the kind wins.
         With the idempotency key of a request, the job that this user asked for with it in the last
         24 hours, also when it has ended. The job is safe when this returns, also when no worker
         could be told: their sweep finds it.
@@ -105,7 +107,7 @@ class Jobs:
             task=task,
             args=args,
             user_id=principal_id,
-            **self._size(task, size or self._own_sizes.get(task, SMALL)),
+            **self._size(task, size or SMALL),
             state=JobState.WAITING,
             progress=0.0,
             attempts=0,
@@ -304,8 +306,8 @@ class Jobs:
         return Lease(self._store, self._clock, (await self.get(job_id)), name, ending, seconds)
 
     def _size(self, task: str, own: str) -> dict[str, Any]:
-        """Return the fields of a job that tell its size."""
-        size = self.sizes.size_of(task, own)
+        """Return the fields of a job that tell its size; it is settled anew when it is claimed."""
+        size = self.sizes.size_of(task, self._own_sizes.get(task, own))
         limits = self.limits_of(size)
         return {"size": size, "proc": limits.cores, "mem": limits.memory_mib}
 
