@@ -31,6 +31,12 @@ async def bob(node):
     return "filesbob"
 
 
+@pytest.fixture(scope="module")
+async def carl(node):
+    await node.person("filescarl")
+    return "filescarl"
+
+
 def form(*files):
     sent = aiohttp.FormData(quote_fields=False)
     for name, content in files:
@@ -307,19 +313,22 @@ class TestReading:
             assert archive.read("a (2).csv") == second
         refused(node, await node.call("GET", "/files/archive", ann), 400)
 
-    async def test_pages_are_newest_first_and_own(self, node, ann, bob):
+    async def test_pages_are_newest_first_and_own(self, node, ann, bob, carl):
         (kept,) = await keep(node, bob, ("bob.csv", fresh()))
-        ids = {one["fileId"] for one in (await node.call("GET", "/files/?limit=200", ann)).json}
-        assert kept["fileId"] not in ids
-        all_of_them = (await node.call("GET", "/files/?limit=200")).json
-        assert {kept["fileId"], *ids} <= {one["fileId"] for one in all_of_them}
+        assert (await node.call("GET", "/files/?limit=200", carl)).json == []
+        all_of_them = (await node.call("GET", "/files/?limit=200", ann)).json
+        assert kept["fileId"] in {one["fileId"] for one in all_of_them}
         await keep(node, ann, ("1.csv", fresh()), ("2.csv", fresh()))
         both = (await node.call("GET", "/files/?limit=2", ann)).json
         pages = [(await node.call("GET", f"/files/?limit=1&page={n}", ann)).json for n in (0, 1)]
         assert [one for page in pages for one in page] == both
         assert both[0]["uploadedAt"] >= both[1]["uploadedAt"]
 
-    async def test_a_foreign_id_answers_like_an_unknown_one(self, node, ann, bob):
+    async def test_only_those_who_manage_data_send_files(self, node, carl):
+        refused(node, await node.call("POST", "/files/", carl, data=form(("a.csv", CSV))), 403)
+        refused(node, await node.call("PUT", "/files/upload", carl, data=CSV), 403)
+
+    async def test_a_foreign_id_answers_like_an_unknown_one(self, node, ann, carl):
         (kept,) = await keep(node, ann, ("mine.csv", fresh()))
         for method, path in (
             ("GET", "/files/{}"),
@@ -327,8 +336,8 @@ class TestReading:
             ("DELETE", "/files/{}"),
             ("GET", "/files/archive?id={}"),
         ):
-            foreign = await node.call(method, path.format(kept["fileId"]), bob)
-            unknown = await node.call(method, path.format(uuid4()), bob)
+            foreign = await node.call(method, path.format(kept["fileId"]), carl)
+            unknown = await node.call(method, path.format(uuid4()), carl)
             refused(node, foreign, 404)
             assert foreign.json | {"traceId": ""} == unknown.json | {"traceId": ""}
         assert (await node.call("GET", f"/files/{kept['fileId']}", ann)).status == 200
