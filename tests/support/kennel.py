@@ -13,6 +13,7 @@ import sys
 from collections import Counter
 from pathlib import Path
 
+from cvf_app.backends import log
 from cvf_app.backends.mongo import Mongo
 from cvf_app.sources.points import Point
 from tests.support.house import House
@@ -47,6 +48,8 @@ async def work(words: list[str], fatal: Fatal, job_id: str) -> None:
 
 def main(words: list[str]) -> None:
     """Start one process after another, as asked for."""
+    # Standard output is for the answers.
+    log.configure("cv3", "ERROR")
     for line in sys.stdin:
         point, number, job_id = json.loads(line)
         fatal = Fatal(point, number)
