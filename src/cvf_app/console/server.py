@@ -128,14 +128,6 @@ class Server:
         """
         return self._answer(method, path, body, headers).json()
 
-    def fetch(self, path: str) -> bytes:
-        """Read a thing that is not JSON.
-
-        Raises:
-            Failure: the server refused; the sentence is its own.
-        """
-        return self._answer("GET", path, None, {"Accept": "*/*"}).body
-
     def _answer(
         self, method: str, path: str, body: bytes | None, headers: Mapping[str, str] | None
     ) -> Answer:

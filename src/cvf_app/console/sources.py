@@ -105,7 +105,8 @@ def report(
         raise NoSuchThing(f"The job {job} is none of a source.", advice="See: cvf jobs list")
     found = asked.get(f"/sources/{source}/reports/{job}")
     if refusals is not None:
-        refusals.write_bytes(asked.fetch(f"/sources/{source}/reports/{job}/refusals"))
+        with refusals.open("wb") as sink:
+            asked.save(f"/sources/{source}/reports/{job}/refusals", sink, {"Accept": "*/*"})
     columns = {
         "filename": "File",
         "rows": "Rows",

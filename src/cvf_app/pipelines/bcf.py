@@ -20,7 +20,7 @@ def lines_of_bcf(file: BinaryIO) -> Iterator[bytes]:
         import pysam  # noqa: PLC0415
     except ImportError as fault:
         raise Unreadable(
-            "BCF needs an extra of this program: pip install 'cafe-variome[bcf]'; or send the"
+            "BCF needs the package pysam (the extra `bcf`) where jobs run: install it, or send the"
             " file as VCF."
         ) from fault
     pysam.set_verbosity(0)
