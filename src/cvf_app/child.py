@@ -210,7 +210,7 @@ class Child:
 
 def work() -> None:
     """Be the child: read the order, run the function, write the answer as lines."""
-    _die_with_parent()
+    die_with_parent()
     lines = os.fdopen(os.dup(1), "wb", buffering=0)
     # What the function or a library prints must not get among the answers.
     os.dup2(2, 1)
@@ -241,7 +241,7 @@ def work() -> None:
         tell(result=plain(result))
 
 
-def _die_with_parent() -> None:
+def die_with_parent() -> None:
     """Ask Linux to kill us when the parent dies, even while a library holds the interpreter."""
     if sys.platform == "linux":
         import ctypes  # noqa: PLC0415 - only a child on Linux needs it

@@ -18,12 +18,12 @@ from importlib import import_module
 from types import TracebackType
 from typing import BinaryIO, Self
 
+from cvf_app.child import die_with_parent
 from cvf_app.errors import CafeVariomeError
 
 Work = Callable[[bytes], bytes]
 HELD = 4
 _PIPE_BYTES = 2**20
-_PR_SET_PDEATHSIG = 1
 _KILL = 9
 _RESULT, _NO_MEMORY, _NO_FILE, _RAISED = b"R", b"M", b"O", b"E"
 _SIZE = 8
@@ -175,7 +175,7 @@ class _Member:
 
 def member() -> None:
     """Be a member: take the setting, then work on pieces until there are no more."""
-    _die_with_parent()
+    die_with_parent()
     pieces = sys.stdin.buffer
     results = os.fdopen(os.dup(1), "wb")
     # What the work or a library prints must not get among the results.
@@ -228,11 +228,3 @@ def _widen(pipe: BinaryIO) -> None:
     except PermissionError:
         # A wider pipe is only quicker.
         return
-
-
-def _die_with_parent() -> None:
-    """Ask Linux to kill us when the parent dies; elsewhere the end of our input tells it."""
-    if sys.platform == "linux":
-        import ctypes  # noqa: PLC0415 - only a member on Linux needs it
-
-        ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, _KILL)

@@ -1,14 +1,11 @@
 """What a collection announces of its writes, on every server there is."""
 
 import os
-from collections.abc import AsyncIterator
 
 import pytest
 
 from cvf_app.backends.mongo import Collection, Mongo
 from cvf_app.errors import Conflict
-from cvf_app.ids import new_id
-from tests.support import services
 
 GIVEN = os.environ.get("CV3_TEST_MONGODB")
 
@@ -36,28 +33,6 @@ class Noted:
             self.heard.append(("delete", *went))
 
         return gone
-
-
-@pytest.fixture(scope="module", params=["secantusdb", "by-address"])
-def uri(request):
-    if request.param == "by-address":
-        if GIVEN is None:
-            pytest.skip("CV3_TEST_MONGODB is not set: no other MongoDB server to compare with")
-        yield GIVEN
-        return
-    try:
-        with services.secantusdb() as program:
-            yield program.url
-    except services.Missing as reason:
-        pytest.skip(str(reason))
-
-
-@pytest.fixture
-async def mongo(uri: str) -> AsyncIterator[Mongo]:
-    database = Mongo.open(uri, f"cv3_test_{new_id()[:8]}", 30)
-    yield database
-    await database.drop()
-    database.close()
 
 
 @pytest.fixture

@@ -1,7 +1,7 @@
 """Jobs within limits on a real rail: causes, output, budgets, keys of requests, who sees what."""
 
 import asyncio
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -30,24 +30,6 @@ MINE = Principal(user_id=USER, username="a", role=Role.USER)
 OTHER = Principal(user_id=UserId("user-2"), username="b", role=Role.USER)
 ADMIN = Principal(user_id=UserId("user-3"), username="c", role=Role.DATA_ADMIN)
 PEOPLE = {"mine": MINE, "other": OTHER, "admin": ADMIN}
-
-
-@pytest.fixture(scope="module")
-def redis_program() -> Iterator[services.Program]:
-    try:
-        with services.valkey() as program:
-            yield program
-    except services.Missing as reason:
-        pytest.skip(str(reason))
-
-
-@pytest.fixture(scope="module")
-def mongo_uri() -> Iterator[str]:
-    try:
-        with services.mongodb() as uri:
-            yield uri
-    except services.Missing as reason:
-        pytest.skip(str(reason))
 
 
 @pytest.fixture

@@ -4,7 +4,7 @@ import asyncio
 import pickletools
 import signal
 import time
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator
 from pathlib import Path
 
 import pytest
@@ -24,24 +24,6 @@ from tests.support.rail import Failing, Rail, Slow, opened
 
 ROOT = Path(__file__).parents[2]
 USER = UserId("user-1")
-
-
-@pytest.fixture(scope="module")
-def redis_program() -> Iterator[services.Program]:
-    try:
-        with services.valkey() as program:
-            yield program
-    except services.Missing as reason:
-        pytest.skip(str(reason))
-
-
-@pytest.fixture(scope="module")
-def mongo_uri() -> Iterator[str]:
-    try:
-        with services.mongodb() as uri:
-            yield uri
-    except services.Missing as reason:
-        pytest.skip(str(reason))
 
 
 @pytest.fixture
