@@ -39,8 +39,8 @@ from tests.support import services  # noqa: E402
 TABLES = ("csv", "xlsx")
 FAST = ("csv", "phenopackets")
 PINGS = 150
-PING_SECONDS = 0.02
-PATHS = ("/health/live", "/sources/")
+PING_SECONDS = 0.05
+PATHS = ("/health/live", "/auth/user-info")
 
 
 @dataclass(frozen=True)
