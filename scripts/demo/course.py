@@ -161,7 +161,7 @@ class Course:
     def _last(self, job: dict[str, Any]) -> None:
         """Ask everything."""
         inputs, planted = self._inputs, self._inputs.planted
-        prior = {one.name: one.count for one in inputs.prior_counts}
+        prior = {one.name: one.people for one in inputs.prior_counts}
         for name, query, count in planted.counts():
             wanted = count + prior.get(name, 0)
             self.checks.equal(f"table: {name}", wanted, self._count("table", query))
@@ -188,6 +188,8 @@ class Course:
         for sentence in findings[:20]:
             print(f"  {sentence}")
         self.checks.equal("left on the disk or in the database", 0, len(findings))
+        log = (self._instance.layout.logs / "app.log").read_text(errors="replace")
+        self.checks.equal("bare tracebacks in the log", 0, log.count("Traceback (most recent"))
         hosts = self._server.get("/jobs/resources")["hosts"]
         used = [one["used"] for one in hosts if any(one["used"].values())]
         self.checks.equal("cores and memory still reserved", [], used)
@@ -281,7 +283,7 @@ class Course:
     def _old(self, when: str) -> None:
         """Check that the source of tables answers what it held before."""
         asked = self._inputs.prior_counts
-        wanted = [one.count for one in asked]
+        wanted = [one.people for one in asked]
         found = [self._count("table", one.query) for one in asked]
         self.checks.equal(f"old data answers, {when}", wanted, found)
 
