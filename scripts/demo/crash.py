@@ -68,7 +68,10 @@ class Peak:
 
 
 class Memory(threading.Thread):
-    """Looks at the memory of guard, app and the app's children again and again."""
+    """Looks at the memory of guard, app and the app's children again and again.
+
+    `processes` is how many children of the app were seen side by side at most.
+    """
 
     def __init__(self, instance: Instance) -> None:
         """Watch this instance; `start` begins."""
@@ -77,7 +80,7 @@ class Memory(threading.Thread):
         self._over = threading.Event()
         self.doing = ""
         self.peak = Peak()
-        self.looks = 0
+        self.processes = 0
 
     def run(self) -> None:
         """Look until the end."""
@@ -96,7 +99,7 @@ class Memory(threading.Thread):
         guards = _megabytes(guard)
         tree = [_megabytes(pid) for pid in (descendants(app) if app else [])] or [(0.0, 0.0)]
         pss = guards[0] + sum(each[0] for each in tree)
-        self.looks += 1
+        self.processes = max(self.processes, len(tree) - 1)
         if pss > self.peak.pss:
             rss = guards[1] + sum(each[1] for each in tree)
             inside = sum(each[0] for each in tree[1:])
@@ -129,6 +132,8 @@ class Figures:
     """What one run showed."""
 
     people: int
+    mib: float
+    processes: int
     attempts: int
     upload_seconds: float
     last_seconds: float
@@ -212,6 +217,8 @@ class Run:
         self.check(not left, f"{name}: half-made files are left: {left[:5]}")
         return Figures(
             people=data.people,
+            mib=data.path.stat().st_size / 2**20,
+            processes=memory.processes,
             attempts=job["attempts"],
             upload_seconds=uploaded - begin,
             last_seconds=ended - began,
@@ -237,7 +244,7 @@ class Run:
     def _watch(self, job_id: str) -> Iterator[dict[str, Any]]:
         while True:
             job: dict[str, Any] = insist(lambda: self._server.get(f"/jobs/{job_id}"))
-            if job["state"] not in ("waiting", "running"):
+            if job["state"] not in ("waiting", "preparing", "running"):
                 return
             yield job
             if time.monotonic() - self._begin > MOST_SECONDS:
@@ -283,6 +290,7 @@ def show(instance: Instance, folder: Path, subjects: int, small: int) -> int:
         run.check(pss < MOST_MB, f"{pss:.0f} MB at {each.people} (below {MOST_MB:.0f})")
     lines: list[tuple[str, Callable[[Figures], str]]] = [
         ("subjects, counted exactly", lambda one: f"{one.people:,}"),
+        ("file, MiB", lambda one: f"{one.mib:.0f}"),
         ("killed at", lambda one: ", ".join(f"{at:.0%}" for at in one.kills) or "-"),
         ("attempts", lambda one: str(one.attempts)),
         ("upload, s", lambda one: f"{one.upload_seconds:.1f}"),
@@ -293,6 +301,7 @@ def show(instance: Instance, folder: Path, subjects: int, small: int) -> int:
         ("  of it guard", lambda one: f"{one.peak.guard:.0f}"),
         ("  of it app", lambda one: f"{one.peak.app:.0f}"),
         ("  of it children of the app", lambda one: f"{one.peak.children:.0f}"),
+        ("  most children side by side", lambda one: str(one.processes)),
         ("  in the stage", lambda one: one.peak.at),
         ("RSS at that moment, MB", lambda one: f"{one.peak.rss:.0f}"),
     ]

@@ -27,7 +27,7 @@ sys.path[:0] = [str(ROOT), str(ROOT / "src")]
 
 from cvf_app.console.failures import Failure  # noqa: E402 - after the path above
 from scripts.demo.checks import Checks  # noqa: E402
-from scripts.demo.course import SIZES, Course  # noqa: E402
+from scripts.demo.course import BUDGET, SIZES, Course  # noqa: E402
 from scripts.demo.inputs import Inputs  # noqa: E402
 from scripts.demo.instance import Breach, Instance  # noqa: E402
 from scripts.demo.watched import Browser, PageServer, chromium  # noqa: E402
@@ -48,10 +48,8 @@ def show(instance: Instance, folder: Path, given: argparse.Namespace) -> Checks:
     browser = None
     course = Course(instance, inputs, _SECONDS + _SECONDS_PER_MIB * given.csv_mib)
     try:
-        blocks = {"CORS": {"AllowOrigin": [page.origin], "AllowHeaders": list(_HEADERS)}}
-        if course.has("/jobs/resources"):
-            blocks["Jobs"] = {"Cores": 2, "MemoryMiB": 2048, "Sizes": SIZES}
-        instance.configure(blocks)
+        heard = {"AllowOrigin": [page.origin], "AllowHeaders": list(_HEADERS)}
+        instance.configure({"CORS": heard, "Jobs": BUDGET | {"Sizes": SIZES}})
         program = chromium()
         if program is None:
             print("There is no Chromium on this machine: nobody watches, no picture is kept.")

@@ -23,6 +23,8 @@ from scripts.demo.planted import Copy
 
 CUT_SHARE = 0.2
 AGAIN_SHARE = 0.1
+UNWANTED = 4 * 2**20
+"""What is sent at least of a range that is refused: more than a server takes in unasked."""
 _SLOW = 0.002
 _SETTLED_SECONDS = 0.1
 _PATIENCE_SECONDS = 300.0
@@ -101,25 +103,32 @@ class Line:
         """Send a file in ranges, each from where the last one got, and return the data file's id.
 
         Ranges come in order, so one that is repeated or too early must be refused as a conflict.
+        So may be the one after a cut, when more of what was cut off arrived in the meantime.
         """
         chance = self._chance
         asked = {"resumableIdentifier": f"ranges-{name}", "resumableFilename": name}
         path = f"/sources/{source_id}/upload?{urlencode(asked)}"
         token = self._server.get("/sources/upload-token", sourceId=source_id)["token"]
         headers = {"Content-Type": "application/octet-stream", "X-Upload-Token": token}
-        at, size = 0, content.size
+        at, size, was_cut = 0, content.size, False
         while True:
             data = content.read(at, piece)
             self.suffered.pieces += 1
             self.suffered.bytes += len(data)
             if at and chance.random() < AGAIN_SHARE:
                 wrong = chance.choice((0, min(size - 1, at + len(data))))
-                self._conflicts(path, headers, content.read(wrong, piece), wrong, size)
+                unwanted = content.read(wrong, max(piece, UNWANTED))
+                self._conflicts(path, headers, unwanted, wrong, size)
+            known = {**headers, **_range(at, len(data), size)}
             if chance.random() < CUT_SHARE:
-                self._cut("PUT", path, {**headers, **_range(at, len(data), size)}, data)
+                self._cut("PUT", path, known, data)
+                at, was_cut = self._received(path, headers, size), True
+                continue
+            answer = self._answered("PUT", path, known, data)
+            if was_cut and answer.status == HTTPStatus.CONFLICT:
                 at = self._received(path, headers, size)
                 continue
-            told = self._sent("PUT", path, {**headers, **_range(at, len(data), size)}, data).json()
+            told, was_cut = _good(answer, path).json(), False
             if "dataFileId" in told:
                 return str(told["dataFileId"])
             at = told["received"]
@@ -129,9 +138,7 @@ class Line:
     ) -> None:
         self.suffered.again += at == 0
         self.suffered.reordered += at > 0
-        known = {**headers, **_range(at, len(data), size)}
-        known["Authorization"] = f"Bearer {self._token()}"
-        answer = exchange("PUT", f"{self._server.address}{path}", body=data, headers=known)
+        answer = self._answered("PUT", path, {**headers, **_range(at, len(data), size)}, data)
         if answer.status != HTTPStatus.CONFLICT:
             raise Breach(f"a range out of order was answered {answer.status}: {answer.body!r}")
 
@@ -147,12 +154,12 @@ class Line:
             time.sleep(_SETTLED_SECONDS)
 
     def _sent(self, method: str, path: str, headers: Mapping[str, str], body: bytes) -> Answer:
+        return _good(self._answered(method, path, headers, body), path)
+
+    def _answered(self, method: str, path: str, headers: Mapping[str, str], body: bytes) -> Answer:
         known = {**headers, "Authorization": f"Bearer {self._token()}"}
         address = f"{self._server.address}{path}"
-        answer = exchange(method, address, body=body, headers=known, patience=_PATIENCE_SECONDS)
-        if answer.status >= HTTPStatus.BAD_REQUEST:
-            raise Failure(f"{method} {path}: {answer.status} {answer.body.decode()[:500]}")
-        return answer
+        return exchange(method, address, body=body, headers=known, patience=_PATIENCE_SECONDS)
 
     def _cut(self, method: str, path: str, headers: Mapping[str, str], body: bytes) -> None:
         """Send a request up to somewhere in its body, and hang up: politely or not."""
@@ -174,6 +181,12 @@ class Line:
             if rudely:
                 line.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
         self.suffered.cut += 1
+
+
+def _good(answer: Answer, path: str) -> Answer:
+    if answer.status >= HTTPStatus.BAD_REQUEST:
+        raise Failure(f"{path}: {answer.status} {answer.body.decode()[:500]}")
+    return answer
 
 
 def _range(first: int, length: int, total: int) -> dict[str, str]:

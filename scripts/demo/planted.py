@@ -173,7 +173,7 @@ class Question(NamedTuple):
 
     name: str
     query: dict[str, Any]
-    count: int
+    people: int
 
 
 def questions(table: Table, of: np.ndarray) -> list[Question]:

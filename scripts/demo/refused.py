@@ -21,9 +21,6 @@ def downloaded(address: str, token: str, source_id: str, job: dict[str, Any]) ->
     """
     path = f"{address}/sources/{source_id}/reports/{job['jobId']}/refusals"
     answer = exchange("GET", path, headers={"Authorization": f"Bearer {token}"})
-    if answer.status == HTTPStatus.NOT_FOUND:  # INTERIM: until reports are there
-        print("INTERIM: refusals are read from the job's result")
-        return {one["line"]: kind(one["reason"]) for one in job["result"]["refusals"]}
     if answer.status != HTTPStatus.OK:
         raise Breach(f"no refusals at {path}: {answer.status} {answer.body.decode()[:500]}")
     rows = list(csv.DictReader(io.StringIO(answer.body.decode())))
