@@ -7,6 +7,7 @@ count what is only reserved) and a set of cores, and a watcher looks at the memo
 tree. A cgroup that a killed worker left is removed by the next cage that anybody makes.
 """
 
+import errno
 import os
 import random
 import resource
@@ -143,8 +144,12 @@ class Cgroup:
 
     def over(self) -> bool:
         """Say whether the kernel has killed something in here for its memory; also when closed."""
-        with suppress(FileNotFoundError):
+        try:
             self._over = self._over or self._killed() > 0
+        except OSError as fault:
+            # Another thread is removing the folder (ENODEV while it goes): what it saw counts.
+            if fault.errno not in {errno.ENOENT, errno.ENODEV}:
+                raise
         return self._over
 
     def close(self) -> None:
