@@ -73,7 +73,7 @@ class Served:
 
     async def call(self, method: str, path: str, **sent: object) -> Any:  # noqa: ANN401 - its answer
         """Send a request and return the answer."""
-        async with self.client.request(method, path, **sent) as answer:  # type: ignore[arg-type]
+        async with self.client.request(method, path, **sent) as answer:  # type: ignore[arg-type]  # options
             body = await answer.read()
             if answer.status >= 400:
                 raise SystemExit(f"{method} {path}: {answer.status} {body.decode()[:500]}")

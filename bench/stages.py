@@ -41,7 +41,7 @@ def run(kind: str, path: str, subjects: int, work: str, answer: "Connection[Any,
     ways = _PIPELINES.get(kind)
     reading = Reading(
         path=path,
-        file_format=convert(_FORMATS.get(kind, kind), str),  # type: ignore[arg-type]
+        file_format=convert(_FORMATS.get(kind, kind), str),  # type: ignore[arg-type]  # a Literal
         filename=Path(path).name,
         source_id=SourceId("bench"),
         target=str(target),

@@ -185,7 +185,7 @@ class TestDying:
         for _ in range(5):
             assert await node.jobs.claim(job.job_id, {"slow"}) is not None
             lapsed = {"$set": {"leaseUntil": 1.0}}
-            await node.store._jobs.update_one({"_id": job.job_id}, lapsed)  # noqa: SLF001
+            await node.store._jobs.update_one({"_id": job.job_id}, lapsed)  # noqa: SLF001 - time
         async with node.working():
             ended = await node.until(job, 6)
         assert ended.state is JobState.LOST
@@ -197,7 +197,7 @@ class TestDying:
         assert old is not None
         assert await node.jobs.claim(job.job_id, {"slow"}) is None
         lapsed = {"$set": {"leaseUntil": 1.0}}
-        await node.store._jobs.update_one({"_id": job.job_id}, lapsed)  # noqa: SLF001
+        await node.store._jobs.update_one({"_id": job.job_id}, lapsed)  # noqa: SLF001 - time
         new = await node.jobs.claim(job.job_id, {"slow"})
         assert new is not None
         before = await node.jobs.get(job.job_id)

@@ -109,7 +109,7 @@ def _plant(fault: str, monkeypatch: pytest.MonkeyPatch) -> None:  # noqa: C901 -
                 lambda segment, _, rows, *, negated: segment.everybody - rows if negated else rows,
             )
         case "frequency":
-            count = Generation._count_alleles  # noqa: SLF001
+            count = Generation._count_alleles  # noqa: SLF001 - a planted fault
             monkeypatch.setattr(
                 Generation,
                 "_count_alleles",
@@ -134,7 +134,7 @@ def _plant(fault: str, monkeypatch: pytest.MonkeyPatch) -> None:  # noqa: C901 -
             monkeypatch.setattr(Gathered, "records", losing)
         case "age":
             # The upper end of an age range is left out.
-            holds = engine._holds  # noqa: SLF001
+            holds = engine._holds  # noqa: SLF001 - a planted fault
 
             def exclusive(one, column):
                 mask = holds(one, column)

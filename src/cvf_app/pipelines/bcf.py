@@ -17,7 +17,7 @@ def lines_of_bcf(file: BinaryIO) -> Iterator[bytes]:
     """
     try:
         # Only whoever has such files needs the library, and it does not exist for Windows.
-        import pysam  # noqa: PLC0415
+        import pysam  # noqa: PLC0415 - see above
     except ImportError as fault:
         raise Unreadable(
             "BCF needs the package pysam (the extra `bcf`) where jobs run: install it, or send the"
