@@ -33,8 +33,9 @@ check: $(READY)
 test: $(READY)
 	$(BIN)/python -m pytest tests/unit tests/property tests/contract
 
-test-all: $(READY) $(CANAILLE)/.ready
-	$(BIN)/python -m pytest tests
+# What needs services; with `-o test` the tests above are taken as done.
+test-all: $(READY) $(CANAILLE)/.ready test
+	$(BIN)/python -m pytest tests/integration
 
 # The identity provider of local mode has requirements of its own, so it lives apart.
 $(CANAILLE)/.ready: $(READY) requirements-canaille.txt

@@ -1,12 +1,8 @@
 """What leaves the house, over HTTP: depths, hidden sources, a planted canary in every channel."""
 
-import asyncio
-import io
 import json
 import logging
 import re
-import zipfile
-from dataclasses import dataclass, field
 from uuid import uuid4
 
 import aiohttp
@@ -17,71 +13,20 @@ from cvf_app.child import ChildRaised
 from cvf_app.loops import in_process
 from cvf_app.records import service
 from cvf_app.wire import Wire
+from tests.support.world import (
+    CANARY,
+    CANARY_ID,
+    CANARY_VALUE,
+    DEPTHS,
+    SUBJECTS,
+    Written,
+    disclosing,
+    packet,
+    seen,
+)
 
-CANARY_ID = "CANARY-7f3a5d20c4e1"
-CANARY_VALUE = "CANARYVALUE-91be"
-CANARY = "CANARY"
-DEPTHS = ("noAccess", "boolean", "count", "list", "detailedList")
 METHODS = ("GET", "HEAD", "OPTIONS", "POST", "PUT", "PATCH", "DELETE")
 ASKERS = (None, "discstranger", "discbelow", "discserver")
-SUBJECTS = {CANARY_ID, "DISC-2", "DISC-3"}
-
-
-def packet(subject_id, **more):
-    return json.dumps(
-        {
-            "id": subject_id,
-            "subject": {"id": "x", "sex": "FEMALE"},
-            "phenotypicFeatures": [{"type": {"id": "HP:0001250", "label": "Seizure"}}],
-            "metaData": {"phenopacketSchemaVersion": "2.0.0"},
-        }
-        | more
-    ).encode()
-
-
-def archive():
-    """Three subjects; the folder is their cohort, an attribute."""
-    out = io.BytesIO()
-    with zipfile.ZipFile(out, "w") as made:
-        for number, subject_id in enumerate(sorted(SUBJECTS)):
-            made.writestr(f"{CANARY_VALUE}/{number}.json", packet(subject_id))
-    return out.getvalue()
-
-
-@dataclass
-class World:
-    """The node with five sources of equal data, a group each, and people."""
-
-    node: object
-    sources: dict = field(default_factory=dict)
-    files: dict = field(default_factory=dict)
-    groups: dict = field(default_factory=dict)
-    jobs: list = field(default_factory=list)
-
-    async def ask(self, who, **query):
-        answers = await self.node.ask(query, who)
-        return {answer["sourceName"].removeprefix("disc"): answer for answer in answers}
-
-    async def fail(self, name, content, **more):
-        """Ingest a file that cannot be read into a source of its own; return the ended job."""
-        source_id = await self.node.source(f"discfail{uuid4().hex[:8]}")
-        file_id = await self.node.upload(source_id, name, content)
-        job = await self.node.ingest(source_id, file_id, **more)
-        self.jobs.append(job["jobId"])
-        return job
-
-
-@dataclass
-class Written:
-    """All that loggers wrote since the fixture began."""
-
-    lines: list = field(default_factory=list)
-    looked_at: int = 0
-
-    def fresh(self):
-        """Return what was written since the last call."""
-        begin, self.looked_at = self.looked_at, len(self.lines)
-        return "\n".join(self.lines[begin : self.looked_at])
 
 
 @pytest.fixture(scope="module")
@@ -113,28 +58,7 @@ def _quiet(world, written):  # noqa: ARG001 - making the world is watched too
 
 @pytest.fixture(scope="module")
 async def world(node, written):  # noqa: ARG001 - what is written meanwhile is watched
-    made = World(node)
-    people = {
-        name: await node.person(f"disc{name}", role)
-        for name, role in (
-            ("reader", "user"),
-            ("counter", "user"),
-            ("below", "user"),
-            ("stranger", "user"),
-            ("server", "serverAdmin"),
-        )
-    }
-    reaches = {"noAccess": ["reader", "counter", "below"]}
-    reaches |= {depth: ["reader", "counter"] for depth in ("boolean", "count")}
-    for depth in DEPTHS:
-        source_id = made.sources[depth] = await node.source(f"disc{depth}")
-        file_id = made.files[depth] = await node.upload(source_id, "packets.zip", archive())
-        job = await node.ingest(source_id, file_id)
-        assert job["state"] == "complete", job
-        made.jobs.append(job["jobId"])
-        users = [people[name] for name in reaches.get(depth, ["reader"])]
-        made.groups[depth] = await node.group(depth, users, [source_id], f"disc{depth}")
-    return made
+    return await disclosing(node, "disc")
 
 
 def told(answer):
@@ -237,25 +161,6 @@ def valid_body(method, path, source_id, file_id):
         r".*": {"sourceType": "internal", "displayName": "changed"},
     }
     return {"json": next(body for shape, body in bodies.items() if re.fullmatch(shape, path))}
-
-
-_UUID = re.compile(rb"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}")
-_TRACE = re.compile(rb'"traceId":"[0-9a-f]{32}"')
-_TIME = re.compile(rb'"timestamp":[0-9]+')
-
-
-def seen(answer):
-    """Return all of an answer but trace id and date; ids that the asker sent or owns are blanked.
-
-    Also without `Connection`, by which the server ends a connection after so many requests.
-    """
-    body = _TIME.sub(b"T", _TRACE.sub(b"T", _UUID.sub(b"U", answer.body)))
-    headers = sorted(
-        (name.lower(), _UUID.sub(b"U", value.encode()))
-        for name, value in answer.headers.items()
-        if name.lower() not in {"date", "connection"}
-    )
-    return answer.status, headers, body
 
 
 class TestHidden:
@@ -480,74 +385,3 @@ class TestCanary:
         frames = json.loads(line)["where"][0]["frames"]
         assert frames[-1]["name"] == "spill"
         assert CANARY not in "".join(capfd.readouterr())
-
-
-class TestQueries:
-    async def submitted(self, world, who="discreader", **headers):
-        answer = await world.node.call("POST", "/record/", who, json={}, headers=headers)
-        return answer, answer.headers["Location"].rpartition("/")[2]
-
-    @pytest.mark.parametrize("form", ["/record/{}", "/record/history/{}", "/record/{}/events"])
-    async def test_anothers_query_and_none_at_all_are_404_alike(self, world, form):
-        _, query_id = await self.submitted(world)
-        for who in ("discstranger", "discserver", "admin"):
-            theirs, none = [
-                await world.node.call("GET", form.format(each), who)
-                for each in (query_id, str(uuid4()))
-            ]
-            assert theirs.status == 404
-            assert seen(theirs) == seen(none)
-
-    async def test_events_end_with_done_and_resume_after_the_last_one_seen(self, world):
-        _, query_id = await self.submitted(world)
-        whole = await self.events(world, query_id)
-        numbers = [event["id"] for event in whole[:-1]]
-        assert numbers == ["1", "2", "3", "4"]
-        assert whole[-1]["event"] == "done"
-        assert json.loads(whole[-1]["data"])["status"] == "complete"
-        for last in numbers:
-            left = await self.events(world, query_id, {"Last-Event-ID": last})
-            assert left == whole[int(last) :]
-        for strange in ("x", "-1", "9" * 30):
-            assert await self.events(world, query_id, {"Last-Event-ID": strange}) == whole
-
-    async def events(self, world, query_id, headers=None):
-        async with asyncio.timeout(20):
-            answer = await world.node.call(
-                "GET", f"/record/{query_id}/events", "discreader", headers=headers
-            )
-        assert answer.headers["Content-Type"] == "text/event-stream"
-        blocks = answer.body.decode().split("\n\n")
-        return [
-            dict(line.split(": ", 1) for line in block.splitlines())
-            for block in blocks
-            if block and not block.startswith(":")
-        ]
-
-    async def test_prefer_wait_gives_the_answer_and_without_it_the_id(self, world):
-        waited, query_id = await self.submitted(world, Prefer="respond-async, wait=20")
-        assert waited.status == 200
-        assert waited.headers["Preference-Applied"] == "wait=20"
-        kept = await world.node.call("GET", f"/record/history/{query_id}", "discreader")
-        assert waited.json == kept.json
-        assert waited.json["status"] == "complete"
-        for headers in ({}, {"Prefer": "wait=0"}, {"Prefer": "wait=soon"}):
-            at_once, query_id = await self.submitted(world, **headers)
-            assert at_once.status == 202
-            assert at_once.json == {"queryID": query_id}
-            assert "Preference-Applied" not in at_once.headers
-
-    async def test_a_history_is_paged_newest_first_and_one_s_own(self, world):
-        await world.node.person("dischistory")
-        made = [(await self.submitted(world, "dischistory"))[1] for _ in range(5)]
-        pages = [await self.page(world, f"limit=2&page={page}") for page in range(4)]
-        assert pages == [made[4:2:-1], made[2:0:-1], made[:1], []]
-        assert await self.page(world, "") == made[::-1]
-        for wrong in ("limit=0", "limit=101", "limit=x", "page=-1", "page=²"):
-            answer = await world.node.call("GET", f"/record/history?{wrong}", "dischistory")
-            assert answer.status == 400
-            assert answer.json["path"] == f"$.{wrong.partition('=')[0]}"
-
-    async def page(self, world, asked):
-        answer = await world.node.call("GET", f"/record/history?{asked}", "dischistory")
-        return [item["query"]["messageAttributes"]["messageId"] for item in answer.json]

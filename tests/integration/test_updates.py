@@ -6,15 +6,12 @@ import time
 from contextlib import AsyncExitStack, asynccontextmanager
 from uuid import uuid4
 
-import aiohttp
 import msgspec
 import pytest
 
 from cvf_app.assembly import Parts, open_backends
-from cvf_app.backends.mongo import Mongo
-from cvf_app.backends.stream import Stream
 from cvf_app.groups.model import DiscoveryGroup
-from cvf_app.interfaces import COLLECTIONS, announcers
+from cvf_app.interfaces import COLLECTIONS
 from cvf_app.jobs.model import JobDocument, JobState, StatusEntry
 from cvf_app.jobs.store import JobStore
 from cvf_app.pipelines.model import FilePipeline
@@ -22,10 +19,10 @@ from cvf_app.principal import Role
 from cvf_app.records.model import RecordDataQuery
 from cvf_app.sources.model import DataFile, InternalSource
 from cvf_app.updates.model import Update
-from cvf_app.updates.outbox import Outbox
 from cvf_app.users.model import User
 from cvf_app.users.store import UserStore
 from tests.support import nodes
+from tests.support.elsewhere import elsewhere
 from tests.support.listening import of_thing, socket, sse
 
 EVERY_WAY = [sse, socket]
@@ -47,28 +44,6 @@ async def node(tmp_path_factory, mongo_url, redis_url):
         for name in ("ann", "bob", "stranger"):
             await made.person(name)
         yield made
-
-
-def url_of(config):
-    redis = config.redis
-    return f"unix://{redis.path}?db=0" if redis.path else f"redis://{redis.host}:{redis.port}/0"
-
-
-@asynccontextmanager
-async def elsewhere(node):
-    """Another process's way to the database, which announces what it writes."""
-    given = node.config.mongo_db
-    uri = f"mongodb://{given.host}:{given.port}/"
-    stream = Stream.open(url_of(node.config), f"cv3-updates:{given.database}")
-    outbox = Outbox(stream)
-    mongo = Mongo.open(uri, given.database, 5)
-    mongo.announce(announcers(outbox))
-    try:
-        yield mongo, outbox, stream
-    finally:
-        await outbox.flush()
-        await stream.close()
-        mongo.close()
 
 
 async def change_user(node, name, **fields):
@@ -439,64 +414,6 @@ class TestResume:
 
 def told_of(heard, number):
     return any(said["data"]["displayName"] == f"chain step {number}" for said in heard)
-
-
-class TestOpening:
-    async def test_a_stream_without_a_good_token_is_refused(self, node):
-        assert (await node.call("GET", "/updates", None)).status == 401
-        bad = {"Authorization": "Bearer nonsense"}
-        assert (await node.call("GET", "/updates", None, headers=bad)).status == 401
-        token = node.issuer.token("admin")
-        assert (await node.call("GET", f"/updates?token={token}", None)).status == 401
-        unknown = {"Authorization": f"Bearer {node.issuer.token('nobodyhere')}"}
-        assert (await node.call("GET", "/updates", None, headers=unknown)).status == 403
-        for headers, status in ((bad, 401), (unknown, 403)):
-            assert await refusal(node, headers) == status
-
-    async def test_the_answer_to_head_ends(self, node):
-        answer = await node.call("HEAD", "/updates")
-        assert answer.status == 200
-        assert answer.headers["Content-Type"].startswith("text/event-stream")
-
-    async def test_a_token_may_come_as_the_first_word(self, node):
-        async with socket(node, "admin", hello={}) as ear:
-            source = await node.source("firstword")
-            await ear.until(of_thing(source, "insert"))
-
-    @pytest.mark.parametrize("hello", [{"token": "nonsense"}, {"more": 1}, {"token": 5}], ids=str)
-    async def test_a_bad_first_word_closes_with_a_reason(self, node, hello):
-        async with socket(node, "admin", hello=hello) as ear:
-            await ear.until(lambda each: each.over)
-        assert ear.code == 1008
-        assert ear.notices[-1]["reason"]
-
-    async def test_silence_closes(self, node):
-        async with node.client.ws_connect(f"{node.address}/updates/ws") as connection:
-            await connection.receive(30)
-            assert connection.close_code == 1008
-
-    async def test_a_listener_has_nothing_to_say(self, node):
-        headers = {"Authorization": f"Bearer {node.issuer.token('ann')}"}
-        async with node.client.ws_connect(f"{node.address}/updates/ws", headers=headers) as ear:
-            assert (await ear.receive_json())["event"] == "ready"
-            await ear.send_str("hello")
-            await ear.receive(10)
-            assert ear.close_code == 1008
-
-    async def test_pages_of_other_origins_may_not_open_one(self, node):
-        token = {"Authorization": f"Bearer {node.issuer.token('ann')}"}
-        for origin in ("https://evil.example", "null", "http://127.0.0.1", "http://127.0.0.1:1"):
-            assert await refusal(node, token | {"Origin": origin}) == 403
-            assert await refusal(node, {"Origin": origin}) == 403
-        async with socket(node, "ann", headers={"Origin": node.address}) as ear:
-            assert ear.events() == ["ready"]
-
-
-async def refusal(node, headers):
-    with pytest.raises(aiohttp.WSServerHandshakeError) as caught:
-        async with node.client.ws_connect(f"{node.address}/updates/ws", headers=headers):
-            raise AssertionError("it was opened")
-    return caught.value.status
 
 
 class TestTwoProcesses:

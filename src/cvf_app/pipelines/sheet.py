@@ -1,46 +1,21 @@
 """Spreadsheets (xlsx) as tables: cells become the texts that a CSV of the same sheet would have.
 
 Whole numbers have no point, dates are written as ISO 8601, truth in lower case; a cell with an
-error of Excel is blank. Memory is NOT flat here: the reader holds one sheet as a dense grid, about
-85 bytes a cell. So a sheet's extent is judged by its rows and columns before it is
-opened, beside the archive's own marks of a bomb. `head` reads only the first rows.
+error of Excel is blank. Memory does not grow with a sheet, and who wants the first rows alone
+reads no more than its beginning (`workbook.py` says how).
 """
 
 import datetime as dt
 import io
-import re
-import zipfile
 from collections.abc import Callable, Iterator
-from typing import IO, Any, BinaryIO
+from typing import Any, BinaryIO
 
-from python_calamine import CalamineError, CalamineSheet, CalamineWorkbook, WorksheetNotFound
-
-from cvf_app.pipelines.archive import DAMAGE, check_entries
 from cvf_app.pipelines.model import Refusal, Unreadable
 from cvf_app.pipelines.read import Row
 from cvf_app.pipelines.rows import checked_header, column_of
+from cvf_app.pipelines.workbook import Workbook
 
-MOST_CELLS = 20_000_000
-LARGESTTEXTS = 512 * 2**20
-_PIECE = 2**20
-_LARGEST_HEAD = 16 * 2**20
 _EXACT = 2**53
-_SHEETS = re.compile(r"xl/worksheets/[^/]+\.xml")
-_STRINGS = "xl/sharedStrings.xml"
-_NEEDED = {
-    "[Content_Types].xml",
-    "_rels/.rels",
-    "xl/workbook.xml",
-    "xl/_rels/workbook.xml.rels",
-    "xl/styles.xml",
-}
-_COLUMN = re.compile(rb'<(?:\w+:)?c (?:[^>]*? )?r=["\']([A-Z]{1,3})[0-9]')
-_USUAL_COLUMN = re.compile(rb'<c r="([A-Z]{1,3})[0-9]')
-_ROW = re.compile(rb'<(?:\w+:)?row (?:[^>]*? )?r=["\']([0-9]{1,7})["\']')
-_ROW_END = re.compile(rb"</(\w+:)?row>")
-_STRING_END = re.compile(rb"</(?:\w+:)?si>|<(?:\w+:)?si ?/>")
-_STRINGS_START = re.compile(rb"<(\w+:)?sst[ >]")
-_STRING_USED = re.compile(rb't="s"[^>]*>\s*<(?:\w+:)?v>([0-9]{1,9})<')
 Cell = int | float | str | bool | dt.time | dt.date | dt.datetime | dt.timedelta | None
 
 
@@ -60,22 +35,20 @@ class Sheet:
         Raises:
             Unreadable: it is no workbook, too large, without that sheet, or without a header.
         """
-        self._size = file.seek(0, io.SEEK_END)
-        _judge(file, self._size)
-        file.seek(0)
-        found = _sheet(file, name)
+        size = file.seek(0, io.SEEK_END)
+        book = Workbook(file, name)
         self._refuse = refuse
-        self._advance = advance
-        self._height = max(found.total_height, 1)
-        advance(self._size // 2)
         self.read_rows = 0
-        self._rows = _filled(found)
+        self._rows = _filled(book, _scaled(advance, size, book.size))
         first = next(self._rows, None)
         if first is None:
-            raise Unreadable(f"The sheet {found.name!r} is empty: there is no header.")
+            raise Unreadable(f"The sheet {book.title!r} is empty: there is no header.")
         while first.cells[-1] == "":
             first.cells.pop()
-        self.header = checked_header(tuple(first.cells), f" (row {first.line})")
+        # A table need not begin in the first column of its sheet.
+        self._left = next(place for place, cell in enumerate(first.cells) if cell)
+        names = tuple(first.cells[self._left :])
+        self.header = checked_header(names, f" (row {first.line})")
 
     def column(self, name: str) -> int:
         """Return the place of the first column of this name.
@@ -88,18 +61,20 @@ class Sheet:
     def rows(self) -> Iterator[Row]:
         """Yield the rows below the header that have content, with their numbers in the sheet."""
         width = len(self.header)
-        told = 0
         for row in self._rows:
             self.read_rows += 1
-            share = self._size // 2 * row.line // self._height
-            self._advance(share - told)
-            told = share
+            if any(row.cells[: self._left]):
+                reason = "there is a cell left of the first column of the header"
+                self._refuse(Refusal(line=row.line, reason=reason))
+                continue
+            del row.cells[: self._left]
             if any(row.cells[width:]):
                 used = max(place for place, cell in enumerate(row.cells, 1) if cell)
                 reason = f"{used} cells for {width} columns"
                 self._refuse(Refusal(line=row.line, reason=reason))
                 continue
             del row.cells[width:]
+            row.cells.extend([""] * (width - len(row.cells)))
             yield row
 
 
@@ -134,125 +109,22 @@ TEXTS: dict[type, Callable[[Any], str]] = {
 }
 
 
-def head(file: BinaryIO, rows: int) -> BinaryIO:
-    """Return a small workbook of the first rows of every sheet; only those are read.
-
-    Raises:
-        Unreadable: this is no workbook whose head can be read.
-    """
-    file.seek(0)
-    small = io.BytesIO()
-    try:
-        with zipfile.ZipFile(file) as archive, zipfile.ZipFile(small, "w") as out:
-            wanted = -1
-            for info in archive.infolist():
-                sheet = _SHEETS.fullmatch(info.filename) is not None
-                if sheet or info.filename in _NEEDED:
-                    with archive.open(info) as content:
-                        data = _cut_rows(content, rows) if sheet else content.read(_LARGEST_HEAD)
-                    used = (int(found[1]) for found in _STRING_USED.finditer(data) if sheet)
-                    wanted = max(wanted, *used, -1)
-                    out.writestr(info.filename, data)
-                if small.tell() > _LARGEST_HEAD:
-                    raise Unreadable("The head of this workbook is too large to be shown.")
-            if _STRINGS in archive.namelist():
-                with archive.open(_STRINGS) as content:
-                    out.writestr(_STRINGS, _cut_strings(content, wanted))
-    except (*DAMAGE, ValueError, NotImplementedError, RuntimeError) as fault:
-        raise Unreadable(f"This workbook cannot be read: {fault}.") from fault
-    small.seek(0)
-    return small
-
-
-def _sheet(file: BinaryIO, name: str) -> CalamineSheet:
-    try:
-        book = CalamineWorkbook.from_filelike(file)
-        if not book.sheet_names:
-            raise Unreadable("There is no sheet in this workbook.")
-        return book.get_sheet_by_name(name or book.sheet_names[0])
-    except WorksheetNotFound as fault:
-        raise Unreadable(f"There is no sheet {name!r} in this workbook.") from fault
-    except (CalamineError, ValueError, OSError) as fault:
-        raise Unreadable(f"This workbook cannot be read: {fault}.") from fault
-
-
-def _filled(sheet: CalamineSheet) -> Iterator[Row]:
-    for line, cells in enumerate(sheet.iter_rows(), 1):
+def _filled(book: Workbook, advance: Callable[[int], None]) -> Iterator[Row]:
+    for line, cells in book.rows(advance):
         texts = [TEXTS[type(cell)](cell) for cell in cells]
         if any(texts):
             yield Row(line, texts)
 
 
-def _judge(file: BinaryIO, size: int) -> None:
-    """Refuse a workbook that would not fit into memory, before it is opened.
+def _scaled(advance: Callable[[int], None], size: int, whole: int) -> Callable[[int], None]:
+    """Return what tells bytes of an unpacked sheet as their share of the packed file."""
+    done, told = 0, 0
 
-    A sheet without places at its cells passes; the job's memory limit stands behind this.
-    """
-    try:
-        with zipfile.ZipFile(file) as archive:
-            check_entries(archive.infolist(), size)
-            for info in archive.infolist():
-                if info.filename == _STRINGS and info.file_size > LARGESTTEXTS:
-                    raise Unreadable("The texts of this workbook are too large; save it as CSV.")
-                if _SHEETS.fullmatch(info.filename):
-                    with archive.open(info) as content:
-                        _judge_extent(content)
-    except (*DAMAGE, ValueError, NotImplementedError, RuntimeError) as fault:
-        raise Unreadable(f"This workbook cannot be read: {fault}.") from fault
+    def advance_by(count: int) -> None:
+        nonlocal done, told
+        done += count
+        share = size * min(done, whole) // max(whole, 1)
+        advance(share - told)
+        told = share
 
-
-def _judge_extent(content: IO[bytes]) -> None:
-    columns: set[bytes] = set()
-    last, rest = 0, b""
-    while piece := content.read(_PIECE):
-        text = rest + piece
-        # Nearly every program writes cells in one way; the general expression is slow.
-        found_columns = _USUAL_COLUMN.findall(text)
-        if len(found_columns) < text.count(b"<c ") + text.count(b":c "):
-            found_columns = _COLUMN.findall(text)
-        columns.update(found_columns)
-        # Rows stand in order, so the last of a piece is the furthest.
-        start = max(text.rfind(b"<row "), text.rfind(b":row "), 0)
-        found = _ROW.search(text, max(start - 8, 0))
-        last = max(last, int(found[1]) if found else 0)
-        rest = text[text.rfind(b"<") :]
-        width = max(map(_column_number, columns), default=0)
-        if width * last > MOST_CELLS:
-            raise Unreadable(
-                f"A sheet of this workbook has more than {MOST_CELLS} cells; save it as CSV."
-            )
-
-
-def _column_number(letters: bytes) -> int:
-    number = 0
-    for letter in letters:
-        number = number * 26 + letter - 64
-    return number
-
-
-def _cut_rows(content: IO[bytes], rows: int) -> bytes:
-    data = b""
-    while piece := content.read(_PIECE):
-        data += piece
-        ends = [found for _, found in zip(range(rows), _ROW_END.finditer(data), strict=False)]
-        if len(ends) == rows or len(data) > _LARGEST_HEAD:
-            if not ends:
-                raise Unreadable("The first row of this workbook is too large to be shown.")
-            prefix = ends[-1][1] or b""
-            return data[: ends[-1].end()] + b"</%ssheetData></%sworksheet>" % (prefix, prefix)
-    return data
-
-
-def _cut_strings(content: IO[bytes], wanted: int) -> bytes:
-    """Return the shared texts up to the one of this number; without any wanted, the first."""
-    data, needed = b"", max(wanted, 0) + 1
-    while piece := content.read(_PIECE):
-        data += piece
-        ends = [end for _, end in zip(range(needed), _STRING_END.finditer(data), strict=False)]
-        if len(ends) == needed:
-            opening = _STRINGS_START.search(data)
-            prefix = (opening[1] if opening else None) or b""
-            return data[: ends[-1].end()] + b"</%ssst>" % prefix
-        if len(data) > _LARGEST_HEAD:
-            raise Unreadable("The head of this workbook is too large to be shown.")
-    return data
+    return advance_by

@@ -22,7 +22,7 @@ from cvf_app.pipelines.model import FilePipeline, Refusal
 from cvf_app.pipelines.objects import objects
 from cvf_app.pipelines.read import Table
 from cvf_app.pipelines.rows import Rows
-from cvf_app.pipelines.sheet import Sheet, head
+from cvf_app.pipelines.sheet import Sheet
 from cvf_app.wire import decode
 
 MOST_ROWS = 10
@@ -70,7 +70,7 @@ def columns_of(path: Path, kind: FileFormat, pipeline: FilePipeline | None) -> t
 def _table(file: BinaryIO, kind: FileFormat, pipeline: FilePipeline | None) -> Rows:
     if kind == "xlsx":
         name = (pipeline.sheet if pipeline is not None else None) or ""
-        return Sheet(head(file, MOST_ROWS + 1), name, refuse=_pass_over, advance=_ignore)
+        return Sheet(file, name, refuse=_pass_over, advance=_ignore)
     start, whole = _head(file, HEAD)
     if not whole and b"\n" in start:
         # The last line is cut off.

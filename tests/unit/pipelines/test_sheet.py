@@ -9,7 +9,7 @@ import pytest
 
 from cvf_app.pipelines import sheet
 from cvf_app.pipelines.model import Refusal, Unreadable
-from cvf_app.pipelines.sheet import Sheet, head, text_of
+from cvf_app.pipelines.sheet import Sheet, text_of
 from tests.support.tables import as_sheet
 
 DAY = dt.date(2020, 1, 2)
@@ -71,6 +71,14 @@ class TestRows:
         assert table.read_rows == 2
         assert table.column("a") == 1
 
+    def test_a_cell_left_of_the_table_is_refused(self) -> None:
+        book = openpyxl.Workbook()
+        for place, value in {"B1": "id", "A2": "stray", "B2": "P1", "B3": "P2"}.items():
+            book.active[place] = value
+        table, refused = opened(saved(book))
+        assert [row.cells for row in table.rows()] == [["P2"]]
+        assert [(each.line, "left of" in each.reason) for each in refused] == [(2, True)]
+
     def test_a_row_that_is_too_long_is_refused(self) -> None:
         book = openpyxl.Workbook()
         for row in (["id", "a"], ["P1", 1, "x"], ["P2", 2]):
@@ -116,36 +124,42 @@ class TestRefused:
         with pytest.raises(Unreadable, match="bomb"):
             opened(file.getvalue())
 
-    def test_two_far_cells_are_no_small_sheet(self) -> None:
+
+class TestExtent:
+    def test_two_far_cells_are_read_without_what_is_between(self) -> None:
         book = openpyxl.Workbook()
         book.active["A1"] = "id"
         book.active["XFD1048576"] = "far"
-        with pytest.raises(Unreadable, match="cells; save it as CSV"):
-            opened(saved(book))
+        table, refused = opened(saved(book))
+        assert list(table.rows()) == []
+        assert refused == [Refusal(line=1_048_576, reason="16384 cells for 1 columns")]
+
+    def test_the_first_rows_are_had_from_the_beginning_alone(self) -> None:
+        content = with_shared_texts(200_000)
+        file = Counted(content)
+        table = Sheet(file, "", refuse=lambda _: None, advance=lambda _: None)
+        assert table.header == ("text 0",)
+        assert next(table.rows()).cells == ["text 1"]
+        assert file.read_bytes < len(content) / 2
+
+    def test_progress_ends_with_the_whole_file(self) -> None:
+        content = with_shared_texts(50_000)
+        heard: list[int] = []
+        table = Sheet(io.BytesIO(content), "", refuse=lambda _: None, advance=heard.append)
+        assert sum(1 for _ in table.rows()) == 49_999
+        assert min(heard) >= 0
+        assert len(content) * 0.9 < sum(heard) <= len(content)
 
 
-class TestHead:
-    def test_the_head_has_the_first_rows_of_every_sheet(self) -> None:
-        book = openpyxl.Workbook()
-        for number in range(5000):
-            book.active.append([f"{number}", number, dt.date(2020, 1, 1)])
-        book.create_sheet("two").append(["other"])
-        small = head(io.BytesIO(saved(book)), 3).read()
-        table, _ = opened(small)
-        assert table.header == ("0", "0", "2020-01-01")
-        assert [row.cells[0] for row in table.rows()] == ["1", "2"]
-        assert opened(small, "two")[0].header == ("other",)
-        assert len(small) < 20_000
+class Counted(io.BytesIO):
+    """A file that counts what is read of it."""
 
-    def test_shared_texts_are_cut_where_they_are_not_needed(self) -> None:
-        small = head(io.BytesIO(with_shared_texts(3000)), 2).read()
-        with zipfile.ZipFile(io.BytesIO(small)) as archive:
-            assert archive.read("xl/sharedStrings.xml").count(b"<si>") == 2
-        assert opened(small)[0].header == ("text 0",)
+    read_bytes = 0
 
-    def test_an_archive_without_sheets_has_no_head(self) -> None:
-        with pytest.raises(Unreadable):
-            head(io.BytesIO(b"PK\x03\x04"), 3)
+    def read(self, size: int | None = -1, /) -> bytes:
+        found = super().read(size)
+        self.read_bytes += len(found)
+        return found
 
 
 def with_shared_texts(count: int) -> bytes:
