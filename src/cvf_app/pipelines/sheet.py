@@ -13,10 +13,9 @@ from typing import Any, BinaryIO
 from cvf_app.pipelines.model import Refusal, Unreadable
 from cvf_app.pipelines.read import Row
 from cvf_app.pipelines.rows import checked_header, column_of
-from cvf_app.pipelines.workbook import Workbook
+from cvf_app.pipelines.workbook import Cell, Workbook
 
 _EXACT = 2**53
-Cell = int | float | str | bool | dt.time | dt.date | dt.datetime | dt.timedelta | None
 
 
 class Sheet:

@@ -6,11 +6,12 @@ about a megabyte of rows at once, as a workbook of its own with the texts that t
 lie in a temporary file, read only as far as rows asked for them.
 """
 
+import datetime as dt
 import io
 import re
 import zipfile
 from array import array
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from tempfile import SpooledTemporaryFile
 from typing import IO, BinaryIO, Self
@@ -52,7 +53,8 @@ _CELL_END = re.compile(rb"\s*</(?:\w+:)?c>")
 _TEXT = re.compile(rb"<((?:\w+:)?si)(?:\s[^>]*)?(?:/>|>.*?</\1>)", re.DOTALL)
 _UNUSUAL = "This workbook is written in an unusual way; save it again with a spreadsheet program."
 
-Grid = list[list[object]]
+Cell = int | float | str | bool | dt.time | dt.date | dt.datetime | dt.timedelta | None
+Grid = Sequence[Sequence[Cell]]
 
 
 class Workbook:
@@ -82,7 +84,7 @@ class Workbook:
             self.title, self._sheet = self._find(name)
         self.size = self._sheet.file_size
 
-    def rows(self, advance: Callable[[int], None]) -> Iterator[tuple[int, list[object]]]:
+    def rows(self, advance: Callable[[int], None]) -> Iterator[tuple[int, list[Cell]]]:
         """Yield the number and the typed cells of each row; `advance` hears of bytes read.
 
         Raises:
@@ -97,7 +99,7 @@ class Workbook:
                     # Rows without numbers follow the ones before.
                     base = start if _is_numbered(piece) else line + start
                     for place, cells in enumerate(grid, 1):
-                        yield base + place, [None] * left + cells
+                        yield base + place, [*[None] * left, *cells]
                     line = base + len(grid)
 
     def _grids(

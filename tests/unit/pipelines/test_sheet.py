@@ -7,9 +7,9 @@ import zipfile
 import openpyxl
 import pytest
 
-from cvf_app.pipelines import sheet
 from cvf_app.pipelines.model import Refusal, Unreadable
 from cvf_app.pipelines.sheet import Sheet, text_of
+from cvf_app.pipelines.workbook import Cell
 from tests.support.tables import as_sheet
 
 DAY = dt.date(2020, 1, 2)
@@ -46,7 +46,7 @@ class TestCells:
             (dt.timedelta(hours=30, minutes=5), "30:05:00"),
         ],
     )
-    def test_a_typed_cell_is_the_text_of_a_csv(self, cell: sheet.Cell, text: str) -> None:
+    def test_a_typed_cell_is_the_text_of_a_csv(self, cell: Cell, text: str) -> None:
         assert text_of(cell) == text
 
     def test_what_a_workbook_keeps_comes_back(self) -> None:
