@@ -183,7 +183,7 @@ class TestBudget:
         slow = [Slow(path=str(node.notes), seconds=0.5) for _ in range(4)]
         first = [await node.jobs.enqueue(job, USER) for job in slow]
         heavy = await node.jobs.enqueue(Heavy(path=str(node.notes), seconds=0.5), USER)
-        later = [await node.jobs.enqueue(job, USER) for job in slow]
+        later = [await node.jobs.enqueue(job, USER) for job in slow * 3]
         async with node.working(slots=8):
             for job in [*first, heavy, *later]:
                 await node.until(job, 40)
@@ -191,8 +191,9 @@ class TestBudget:
         at = lines.index("heavy")
         assert node.lines()[at] == "heavy begins on 4"
         assert node.lines()[at + 1] == "heavy ends"
-        assert lines[:at].count("done") == 4
-        assert lines[:at].count("begin") == 4
+        assert lines[:at].count("begin") == lines[:at].count("done")
+        # Small jobs that asked before it may go first; the rest wait although there is room.
+        assert lines[at:].count("begin") >= 2 * len(slow)
 
     async def test_two_workers_share_one_host(self, node: Rail) -> None:
         jobs = [Slow(path=str(node.notes), seconds=0.3) for _ in range(12)]
