@@ -40,6 +40,8 @@ from cvf_app.jobs.sizes import Sizes
 from cvf_app.jobs.store import JobStore
 from cvf_app.jobs.worker import Worker
 from cvf_app.loops import Loops
+from cvf_app.mail.service import Mails
+from cvf_app.mail.store import MailStore
 from cvf_app.networks.service import Networks
 from cvf_app.networks.store import NetworkStore
 from cvf_app.parts import provide
@@ -144,6 +146,7 @@ async def open_backends(config: Config) -> AsyncIterator[Backends]:
 class Parts:
     """Every service of one process, and the stores that a new database is prepared by."""
 
+    mails: Mails
     users: Users
     networks: Networks
     groups: Groups
@@ -169,6 +172,8 @@ class Parts:
         outbox = Outbox(backends.stream)
         for database in (mongo, backends.heavy):
             database.announce(interfaces.announcers(outbox))
+        mail_store = MailStore(mongo)
+        mails = Mails(mail_store, keys, clock.now, configured=bool(config.email.smtp.host))
         issuer, client = _issuer(config), _client(config)
         identity = Oidc(
             backends.http,
@@ -217,6 +222,7 @@ class Parts:
         outbox.know(watched.interfaces)
         hub = Hub(backends.stream, watched.interfaces, watched.admit, watched.standings)
         stores = (
+            mail_store,
             user_store,
             source_store,
             group_store,
@@ -226,6 +232,7 @@ class Parts:
             record_store,
         )
         return cls(
+            mails=mails,
             users=users,
             networks=networks,
             groups=groups,
