@@ -49,6 +49,9 @@ from cvf_app.pipelines.service import Pipelines
 from cvf_app.pipelines.store import PipelineStore
 from cvf_app.records.service import SLOTS, Records
 from cvf_app.records.store import RecordStore
+from cvf_app.settings.operators import Operators
+from cvf_app.settings.service import Cleanup, FrontEndLog, Settings
+from cvf_app.settings.store import SettingsStore
 from cvf_app.sources import jobs as source_jobs
 from cvf_app.sources.attributes import Attributes
 from cvf_app.sources.dry_run import DryRuns
@@ -59,12 +62,18 @@ from cvf_app.sources.store import SourceStore
 from cvf_app.updates.hub import Hub
 from cvf_app.updates.outbox import Outbox
 from cvf_app.updates.stopping import on_term
+from cvf_app.users.access_requests.service import AccessRequests
+from cvf_app.users.access_requests.store import AccessRequestStore
+from cvf_app.users.arrivals import Arrivals
 from cvf_app.users.identity.oidc import Oidc
 from cvf_app.users.identity.scim import Scim
+from cvf_app.users.people import People
+from cvf_app.users.sealing import Sealing
 from cvf_app.users.service import Users
 from cvf_app.users.store import UserStore
 from cvf_app.web import access, cors, errors, intake, openapi
 from cvf_app.web import routes as web_routes
+from cvf_app.web.limits import Limits, Turns
 from cvf_app.web.routes import Vitals
 
 MOST_CONNECTIONS = 64
@@ -147,7 +156,13 @@ class Parts:
     """Every service of one process, and the stores that a new database is prepared by."""
 
     mails: Mails
+    settings: Settings
+    operators: Operators
     users: Users
+    people: People
+    access_requests: AccessRequests
+    front_end_log: FrontEndLog
+    cleanup: Cleanup
     networks: Networks
     groups: Groups
     jobs: Jobs
@@ -189,11 +204,24 @@ class Parts:
             else None
         )
         user_store = UserStore(mongo.collection("users"))
-        users = Users(user_store, identity, accounts, keys, clock.now)
+        limits = Limits(backends.redis.count, config.mongo_db.database)
+        settings_store = SettingsStore(mongo)
+        settings = Settings(settings_store)
+        arrivals = Arrivals(user_store, Sealing(keys), limits, settings.registers_arrivals)
+        users = Users(
+            user_store, identity, accounts, keys, clock.now, mails=mails, arrivals=arrivals
+        )
         networks = Networks(NetworkStore(mongo))
         source_store = SourceStore(mongo, backends.heavy, config.mongo_db.max_jobs)
         group_store = GroupStore(mongo)
         groups = Groups(group_store, networks, user_store.known, source_store.known)
+        turns = Turns(backends.redis.alone, config.mongo_db.database)
+        leaving = (groups.forget_user, settings_store.forget_user)
+        people = People(users, user_store, keys, mails, alone=turns.alone, leaving=leaving)
+        request_store = AccessRequestStore(mongo)
+        access_requests = AccessRequests(
+            request_store, users, keys, mails, limits, clock.now, alone=turns.alone
+        )
         job_store = JobStore(mongo.collection("jobs"))
         sizes = Sizes.of(config.jobs)
         jobs = Jobs(job_store, backends.queue, clock.now, sizes)
@@ -224,6 +252,7 @@ class Parts:
         stores = (
             mail_store,
             user_store,
+            request_store,
             source_store,
             group_store,
             job_store,
@@ -233,7 +262,13 @@ class Parts:
         )
         return cls(
             mails=mails,
+            settings=settings,
+            operators=Operators(keys, clock.now),
             users=users,
+            people=people,
+            access_requests=access_requests,
+            front_end_log=FrontEndLog(limits),
+            cleanup=Cleanup((requests.clean_up, access_requests.clean_up)),
             networks=networks,
             groups=groups,
             jobs=jobs,
@@ -268,6 +303,7 @@ def create_app(
     intake.install(app)
     cors.install(app, config.cors)
     web_routes.measure(app)
+    access.refuse_changes(app)
     app.register_blueprint(web_routes.bp)
     for blueprint in blueprints(duties):
         app.register_blueprint(blueprint)
@@ -300,6 +336,7 @@ async def install(config: Config, *, username: str, subject: str, email: str) ->
         for store in parts.stores:
             await store.prepare()
         await parts.networks.own()
+        await parts.operators.prepare()
         await parts.users.ensure_administrator(username, subject, email)
 
 
@@ -323,12 +360,16 @@ def _provide(
         config=config.digest,
         duties=tuple(sorted(duty.value for duty in duties)),
         started=time.monotonic(),
+        about=parts.settings.about,
     )
     services = (parts.users, parts.networks, parts.groups, parts.jobs, parts.files)
     data = (parts.pipelines, parts.sources, parts.requests, parts.attributes, parts.dry_runs)
-    more = (parts.hosts, *data, parts.records, parts.hub, vitals)
+    persons = (parts.people, parts.access_requests, parts.settings, parts.front_end_log)
+    more = (parts.hosts, *data, parts.records, parts.hub, *persons, parts.cleanup, vitals)
     provide(app, {type(service): service for service in (*services, *more)})
     app.extensions["cv3_authenticate"] = parts.users.authenticate
+    app.extensions["cv3_operators"] = parts.operators.check
+    app.extensions["cv3_closed"] = parts.settings.closed
 
 
 def _start(loops: Loops, duties: frozenset[Duty], parts: Parts) -> None:

@@ -7,16 +7,25 @@ from quart import Blueprint, Response, request
 from cvf_app.errors import Invalid
 from cvf_app.parts import use
 from cvf_app.principal import UserId
-from cvf_app.users.model import LoginInfo, NewUser, RegisteredUser, TokenRequest, Tokens
+from cvf_app.users.model import (
+    LoginInfo,
+    NewUser,
+    RegisteredUser,
+    TokenRequest,
+    Tokens,
+    UserChange,
+)
+from cvf_app.users.people import People
 from cvf_app.users.service import Users
-from cvf_app.web.access import ANYONE_KNOWN, PEOPLE, allow, principal, public
-from cvf_app.web.io import body, payload, reply
+from cvf_app.web.access import ANYONE_KNOWN, PEOPLE, allow, in_maintenance, principal, public
+from cvf_app.web.io import DONE, body, payload, reply
 from cvf_app.wire import convert
 
 bp = Blueprint("users", __name__)
 
 
 @bp.post("/auth/token")
+@in_maintenance
 @public
 async def exchange() -> Response:
     """Exchange an authorization code with its PKCE verifier, or a refresh token, for tokens."""
@@ -56,6 +65,61 @@ async def register() -> Response:
 async def get_user(user_id: str) -> Response:
     """Return a local user."""
     return reply(await use(Users).get(UserId(user_id)))
+
+
+@bp.get("/users/local")
+@allow(*PEOPLE)
+async def list_local_users() -> Response:
+    """Return the users who have a key here; the others may only ask through the network."""
+    return reply(await use(Users).list_local())
+
+
+@bp.patch("/users/<user_id>")
+@allow(*PEOPLE)
+async def change_user(user_id: str) -> Response:
+    """Change the given fields of a local user."""
+    change = await body(UserChange)
+    return reply(await use(People).change(UserId(user_id), change, principal()))
+
+
+@bp.delete("/users/<user_id>")
+@allow(*PEOPLE)
+async def delete_user(user_id: str) -> Response:
+    """Remove a local user and their key; the account at the provider stays."""
+    await use(People).delete(UserId(user_id), principal())
+    return reply(DONE)
+
+
+@bp.post("/users/<user_id>/activate")
+@allow(*PEOPLE)
+async def activate(user_id: str) -> Response:
+    """Let a local user be one again."""
+    await use(People).change(UserId(user_id), UserChange(active=True), principal())
+    return reply(DONE)
+
+
+@bp.post("/users/<user_id>/deactivate")
+@allow(*PEOPLE)
+async def deactivate(user_id: str) -> Response:
+    """Keep a local user out, with everything that is theirs."""
+    await use(People).change(UserId(user_id), UserChange(active=False), principal())
+    return reply(DONE)
+
+
+@bp.post("/users/<user_id>/permit-login")
+@allow(*PEOPLE)
+async def permit_login(user_id: str) -> Response:
+    """Give a local user the key without which nobody logs in."""
+    await use(People).permit_login(UserId(user_id), principal())
+    return reply(DONE)
+
+
+@bp.post("/users/<user_id>/revoke-login")
+@allow(*PEOPLE)
+async def revoke_login(user_id: str) -> Response:
+    """Destroy a local user's key: they are out within the minute."""
+    await use(People).revoke_login(UserId(user_id), principal())
+    return reply(DONE)
 
 
 @bp.get("/config/keycloak")

@@ -22,11 +22,18 @@ class Provider(Wire, frozen=True, kw_only=True):
 
 
 class Claims(Wire, frozen=True, kw_only=True):
-    """What a verified access token says: the provider's lasting name of a person, and when."""
+    """What a verified access token says: the provider's lasting name of a person, and when.
+
+    The names and the address are there if the provider puts them into its tokens.
+    """
 
     subject: str
     issued_at: datetime | None
     expires_at: datetime
+    username: str = ""
+    email: str = ""
+    first_name: str = ""
+    last_name: str = ""
 
 
 class Account(Wire, frozen=True, kw_only=True):
@@ -85,15 +92,30 @@ class Identity(Protocol):
 class Accounts(Protocol):
     """A provider that lets us look after its accounts."""
 
+    @property
+    def invites(self) -> bool:
+        """Whether the provider mails its own link to set a password; else we give a first one."""
+        ...
+
     async def find(self, username: str) -> Account | None:
         """Return the account of this name, or none."""
 
-    async def create(self, account: NewAccount, password: str) -> Account:
-        """Make an account with a first password.
+    async def create(self, account: NewAccount, password: str | None) -> Account:
+        """Make an account with a first password; with none, if the provider invites.
 
         Raises:
             Conflict: there is one of this name.
         """
+
+    async def invite(self, account: Account) -> None:
+        """Have the provider mail its link to set a password.
+
+        Raises:
+            Unavailable: the provider does not invite, or cannot now.
+        """
+
+    async def delete(self, account: Account) -> None:
+        """Remove an account of our making whose registration failed; one that is gone is fine."""
 
     async def set_password(self, account: Account, password: str) -> None:
         """Give an account another password."""

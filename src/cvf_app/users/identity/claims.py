@@ -92,6 +92,10 @@ def read_claims(
         subject=str(claims["sub"]),
         issued_at=None if issued is None else _moment(issued),
         expires_at=_moment(claims["exp"]),
+        username=_text(claims, "preferred_username"),
+        email=_text(claims, "email"),
+        first_name=_text(claims, "given_name"),
+        last_name=_text(claims, "family_name"),
     )
 
 
@@ -108,6 +112,11 @@ def _is_for_us(claims: Mapping[str, object], client_id: str) -> bool:
     audience = claims.get("aud")
     listed = audience if isinstance(audience, list) else [audience]
     return client_id in listed or claims.get("azp") == client_id
+
+
+def _text(claims: Mapping[str, object], name: str) -> str:
+    value = claims.get(name)
+    return value if isinstance(value, str) else ""
 
 
 def _moment(value: object) -> datetime:

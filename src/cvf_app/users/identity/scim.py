@@ -28,6 +28,7 @@ _USER = "urn:ietf:params:scim:schemas:core:2.0:User"
 _PATCH = "urn:ietf:params:scim:api:messages:2.0:PatchOp"
 _REFUSED = 400
 _TAKEN = 409
+_GONE = 404
 _MOST_PAGES = 1000
 
 
@@ -70,7 +71,22 @@ class Scim:
         accounts = await self.list_accounts()
         return next((each for each in accounts if each.username.casefold() == wanted), None)
 
-    async def create(self, account: NewAccount, password: str) -> Account:
+    @property
+    def invites(self) -> bool:
+        """This provider sends no mail: its accounts get a first password."""
+        return False
+
+    async def invite(self, account: Account) -> None:
+        """Refuse: this provider sends no mail."""
+        raise Unavailable(f"{SERVICE} does not invite {account.username}: it sends no mail.")
+
+    async def delete(self, account: Account) -> None:
+        """Remove an account; one that is gone is fine."""
+        answer = await self._send("DELETE", f"{self._users}/{account.account_id}")
+        if not answer.succeeded and answer.status != _GONE:
+            raise Unavailable(f"{SERVICE} did not remove the account.")
+
+    async def create(self, account: NewAccount, password: str | None) -> Account:
         """Make an account with a first password."""
         if await self.find(account.username) is not None:
             raise Conflict("There is an account of this name at the identity provider already.")
