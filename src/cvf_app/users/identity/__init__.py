@@ -7,7 +7,7 @@ a provider that lets us make accounts offers it, another leaves that to its own 
 from datetime import datetime
 from typing import Protocol
 
-from cvf_app.users.model import Tokens
+from cvf_app.users.model import DeviceLogin, Tokens
 from cvf_app.wire import Wire
 
 
@@ -36,15 +36,17 @@ class Account(Wire, frozen=True, kw_only=True):
     subject: str
     username: str
     active: bool
+    email: str = ""
 
 
 class NewAccount(Wire, frozen=True, kw_only=True):
-    """An account to be made at the provider."""
+    """An account to be made at the provider, or what one is to say from now on."""
 
     username: str
     email: str
     first_name: str
     last_name: str
+    affiliation: str = ""
 
 
 class Identity(Protocol):
@@ -61,6 +63,7 @@ class Identity(Protocol):
         """Exchange a code of the authorization code flow for tokens.
 
         Raises:
+            Invalid: a login may not return to this address.
             Unauthenticated: the provider refuses the code.
             Unavailable: the provider does not answer, or refuses ourselves.
         """
@@ -71,6 +74,32 @@ class Identity(Protocol):
         Raises:
             Unauthenticated: the provider refuses it.
             Unavailable: the provider does not answer, or refuses ourselves.
+        """
+
+    async def start_device(self, challenge: str) -> DeviceLogin:
+        """Begin a login by device code (RFC 8628), bound to a PKCE challenge (S256).
+
+        Raises:
+            Invalid: the provider does not offer it.
+            Unavailable: the provider does not answer, or refuses ourselves.
+        """
+
+    async def poll_device(self, device_code: str, verifier: str) -> Tokens:
+        """Exchange a device code for tokens, once the person has agreed.
+
+        Raises:
+            Pending: nobody has agreed yet.
+            SlowDown: we ask too often.
+            Unauthenticated: nobody agreed in time, or the person said no.
+            Unavailable: the provider does not answer, or refuses ourselves.
+        """
+
+    async def exchange_for(self, token: str, audience: str) -> Tokens:
+        """Exchange a person's access token for one that only `audience` takes (RFC 8693).
+
+        Raises:
+            Unauthenticated: the token is not valid any more.
+            Unavailable: the provider cannot, has not been told of this audience, or is down.
         """
 
     async def verify(self, access_token: str) -> Claims:
@@ -85,14 +114,35 @@ class Identity(Protocol):
 class Accounts(Protocol):
     """A provider that lets us look after its accounts."""
 
-    async def find(self, username: str) -> Account | None:
-        """Return the account of this name, or none."""
+    @property
+    def invites(self) -> bool:
+        """Say whether the provider mails people a link to set their own password."""
 
-    async def create(self, account: NewAccount, password: str) -> Account:
-        """Make an account with a first password.
+    async def find(self, username: str) -> Account | None:
+        """Return the account of this name, or none; letter case does not count."""
+
+    async def create(self, account: NewAccount, password: str | None) -> Account:
+        """Make an account with a first password, or with none: then it must be invited.
 
         Raises:
-            Conflict: there is one of this name.
+            Conflict: there is one of this name or e-mail address.
+            Invalid: the provider does not take the name or the e-mail address, or needs a
+                password because it does not invite.
+        """
+
+    async def invite(self, account: Account) -> None:
+        """Have the provider mail a link by which a person sets their own password.
+
+        Raises:
+            Invalid: the provider does not invite, or cannot write to this account.
+            Unavailable: it does not answer, or its own mail does not work.
+        """
+
+    async def change(self, account: Account, person: NewAccount) -> None:
+        """Give an account other names, another e-mail address and affiliation; its name stays.
+
+        Raises:
+            Conflict: another account has this e-mail address.
         """
 
     async def set_password(self, account: Account, password: str) -> None:
