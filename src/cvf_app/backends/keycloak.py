@@ -33,16 +33,8 @@ _EXCHANGE = "urn:ietf:params:oauth:grant-type:token-exchange"
 _BROKEN = (Unavailable, f"{SERVICE} could not do what it was asked; its log says why.")
 _MEANINGS: Mapping[int, tuple[type[CafeVariomeError], str]] = {
     400: (Invalid, f"{SERVICE} does not take this name, e-mail address or redirect address."),
-    401: (
-        Unavailable,
-        f"{SERVICE} does not take our client's login: "
-        "run scripts/setup_keycloak.py to write its secret again.",
-    ),
-    403: (
-        Unavailable,
-        f"{SERVICE} does not let our client look after accounts: "
-        "run scripts/setup_keycloak.py to give it that right.",
-    ),
+    401: (Unavailable, f"{SERVICE} refuses our client's login: run scripts/setup_keycloak.py."),
+    403: (Unavailable, f"{SERVICE} lets us change no accounts: run scripts/setup_keycloak.py."),
     404: (NotFound, f"{SERVICE} has no such account."),
     409: (Conflict, f"{SERVICE} has an account of this name or e-mail address already."),
 }
@@ -95,6 +87,14 @@ class KeycloakServer:
     async def update_user(self, account_id: str, user: Representation) -> None:
         """Replace an account."""
         await self._administer(lambda admin: admin.a_update_user(account_id, user))
+
+    async def delete_user(self, account_id: str) -> None:
+        """Remove an account.
+
+        Raises:
+            NotFound: there is none.
+        """
+        await self._administer(lambda admin: admin.a_delete_user(account_id))
 
     async def set_password(self, account_id: str, password: str) -> None:
         """Give an account another password, which stays until it is changed."""

@@ -116,27 +116,29 @@ class Accounts(Protocol):
 
     @property
     def invites(self) -> bool:
-        """Say whether the provider mails people a link to set their own password."""
+        """Whether the provider mails its own link to set a password; else we give a first one."""
+        ...
 
     async def find(self, username: str) -> Account | None:
         """Return the account of this name, or none; letter case does not count."""
 
     async def create(self, account: NewAccount, password: str | None) -> Account:
-        """Make an account with a first password, or with none: then it must be invited.
+        """Make an account with a first password; with none, if the provider invites.
 
         Raises:
             Conflict: there is one of this name or e-mail address.
-            Invalid: the provider does not take the name or the e-mail address, or needs a
-                password because it does not invite.
+            Invalid: the provider does not take the name or the e-mail address.
         """
 
     async def invite(self, account: Account) -> None:
-        """Have the provider mail a link by which a person sets their own password.
+        """Have the provider mail its link to set a password.
 
         Raises:
-            Invalid: the provider does not invite, or cannot write to this account.
-            Unavailable: it does not answer, or its own mail does not work.
+            Unavailable: the provider does not invite, or cannot now.
         """
+
+    async def delete(self, account: Account) -> None:
+        """Remove an account of our making whose registration failed; one that is gone is fine."""
 
     async def change(self, account: Account, person: NewAccount) -> None:
         """Give an account other names, another e-mail address and affiliation; its name stays.

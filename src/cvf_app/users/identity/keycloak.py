@@ -5,6 +5,7 @@ person's token leaves for another service only exchanged, with that service as i
 A password is set only where somebody must tell it; else the person sets it by a mailed link.
 """
 
+import contextlib
 from collections.abc import Collection
 
 import structlog
@@ -13,7 +14,7 @@ from cvf_app.backends.http import Http
 from cvf_app.backends.keycloak import ExchangeRefused, KeycloakServer, Representation
 from cvf_app.backends.keystore import KeyStore
 from cvf_app.clock import Clock
-from cvf_app.errors import Invalid, Unauthenticated, Unavailable
+from cvf_app.errors import Invalid, NotFound, Unauthenticated, Unavailable
 from cvf_app.users.identity import Account, NewAccount
 from cvf_app.users.identity.oidc import Oidc
 from cvf_app.users.model import Tokens
@@ -122,12 +123,23 @@ class KeycloakAccounts:
 
     async def invite(self, account: Account) -> None:
         """Have the realm mail a link by which a person sets their own password."""
-        await self._server.mail_actions(
-            account.account_id,
-            ["UPDATE_PASSWORD"],
-            seconds=INVITED_SECONDS,
-            redirect_uri=self._redirect or None,
-        )
+        try:
+            await self._server.mail_actions(
+                account.account_id,
+                ["UPDATE_PASSWORD"],
+                seconds=INVITED_SECONDS,
+                redirect_uri=self._redirect or None,
+            )
+        except Invalid as fault:
+            raise Unavailable(
+                "Keycloak mails no invitation: the account has no e-mail address, or the first of "
+                "Keycloak.RedirectURLs is not registered (run scripts/setup_keycloak.py)."
+            ) from fault
+
+    async def delete(self, account: Account) -> None:
+        """Remove an account; one that is gone is fine."""
+        with contextlib.suppress(NotFound):
+            await self._server.delete_user(account.account_id)
 
     async def change(self, account: Account, person: NewAccount) -> None:
         """Give an account other names, another e-mail address and affiliation; its name stays."""

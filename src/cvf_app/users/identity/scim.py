@@ -29,6 +29,7 @@ _USER = "urn:ietf:params:scim:schemas:core:2.0:User"
 _PATCH = "urn:ietf:params:scim:api:messages:2.0:PatchOp"
 _REFUSED = 400
 _TAKEN = 409
+_GONE = 404
 _MOST_PAGES = 1000
 
 
@@ -78,8 +79,18 @@ class Scim:
 
     @property
     def invites(self) -> bool:
-        """Say no: this provider sends no mail, so whoever makes an account tells its password."""
+        """This provider sends no mail: its accounts get a first password."""
         return False
+
+    async def invite(self, account: Account) -> None:
+        """Refuse: this provider sends no mail."""
+        raise Unavailable(f"{SERVICE} does not invite {account.username}: it sends no mail.")
+
+    async def delete(self, account: Account) -> None:
+        """Remove an account; one that is gone is fine."""
+        answer = await self._send("DELETE", f"{self._users}/{account.account_id}")
+        if not answer.succeeded and answer.status != _GONE:
+            raise Unavailable(f"{SERVICE} did not remove the account.")
 
     async def create(self, account: NewAccount, password: str | None) -> Account:
         """Make an account with a first password."""
@@ -103,10 +114,6 @@ class Scim:
         if answer.status == _REFUSED:
             raise Invalid("The identity provider does not take this name or this e-mail address.")
         return _account(_read(answer, _User))
-
-    async def invite(self, account: Account) -> None:  # noqa: ARG002 - the Protocol's
-        """Refuse: this provider sends no mail."""
-        raise Invalid("The identity provider sends no invitations.")
 
     async def change(self, account: Account, person: NewAccount) -> None:
         """Give an account other names and another e-mail address; it keeps no affiliation."""
