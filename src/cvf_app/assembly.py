@@ -18,12 +18,13 @@ from quart import Quart
 from cvf_app import clock, interfaces
 from cvf_app.backends import log
 from cvf_app.backends.http import Http
+from cvf_app.backends.keycloak import KeycloakServer
 from cvf_app.backends.keystore import FileKeyStore, KeyStore
 from cvf_app.backends.mongo import Mongo, mongo_uri
 from cvf_app.backends.queue import Queue
 from cvf_app.backends.redis import Redis, redis_url
 from cvf_app.backends.stream import Stream
-from cvf_app.config import Config, Mode
+from cvf_app.config import Config
 from cvf_app.duties import Duty, blueprints
 from cvf_app.errors import Invalid
 from cvf_app.files.folder import Folder
@@ -65,8 +66,7 @@ from cvf_app.updates.stopping import on_term
 from cvf_app.users.access_requests.service import AccessRequests
 from cvf_app.users.access_requests.store import AccessRequestStore
 from cvf_app.users.arrivals import Arrivals
-from cvf_app.users.identity.oidc import Oidc
-from cvf_app.users.identity.scim import Scim
+from cvf_app.users.identity.configured import issuer, keycloak_server, people
 from cvf_app.users.people import People
 from cvf_app.users.sealing import Sealing
 from cvf_app.users.service import Users
@@ -98,6 +98,7 @@ class Backends:
     stream: Stream
     http: Http
     keys: KeyStore
+    keycloak: KeycloakServer
 
 
 class Prepared(Protocol):
@@ -136,10 +137,12 @@ async def open_backends(config: Config) -> AsyncIterator[Backends]:
         # Named after the database: two instances may share a Redis, and must not share updates.
         stream = Stream.open(url, f"cv3-updates:{config.mongo_db.database}")
         stack.push_async_callback(stream.close)
-        http = Http.open(frozenset(filter(None, (_issuer(config), config.keycloak.backend_url))))
+        http = Http.open(frozenset(filter(None, (issuer(config), config.keycloak.backend_url))))
         stack.push_async_callback(http.close)
         keys = FileKeyStore.open(Path(config.secrets.path))
         stack.push_async_callback(keys.close)
+        keycloak = keycloak_server(config, keys)
+        stack.push_async_callback(keycloak.close)
         yield Backends(
             mongo=mongo,
             heavy=heavy,
@@ -148,6 +151,7 @@ async def open_backends(config: Config) -> AsyncIterator[Backends]:
             stream=stream,
             http=http,
             keys=keys,
+            keycloak=keycloak,
         )
 
 
@@ -189,20 +193,7 @@ class Parts:
             database.announce(interfaces.announcers(outbox))
         mail_store = MailStore(mongo)
         mails = Mails(mail_store, keys, clock.now, configured=bool(config.email.smtp.host))
-        issuer, client = _issuer(config), _client(config)
-        identity = Oidc(
-            backends.http,
-            keys,
-            clock.now,
-            issuer=issuer,
-            client_id=client,
-            backend_url=config.keycloak.backend_url,
-        )
-        accounts = (
-            Scim(backends.http, keys, clock.now, issuer=issuer)
-            if config.mode is Mode.LOCAL
-            else None
-        )
+        identity, accounts = people(config, backends.http, keys, backends.keycloak, clock.now)
         user_store = UserStore(mongo.collection("users"))
         limits = Limits(backends.redis.count, config.mongo_db.database)
         settings_store = SettingsStore(mongo)
@@ -217,7 +208,7 @@ class Parts:
         groups = Groups(group_store, networks, user_store.known, source_store.known)
         turns = Turns(backends.redis.alone, config.mongo_db.database)
         leaving = (groups.forget_user, settings_store.forget_user)
-        people = People(users, user_store, keys, mails, alone=turns.alone, leaving=leaving)
+        persons = People(users, user_store, keys, mails, alone=turns.alone, leaving=leaving)
         request_store = AccessRequestStore(mongo)
         access_requests = AccessRequests(
             request_store, users, keys, mails, limits, clock.now, alone=turns.alone
@@ -265,7 +256,7 @@ class Parts:
             settings=settings,
             operators=Operators(keys, clock.now),
             users=users,
-            people=people,
+            people=persons,
             access_requests=access_requests,
             front_end_log=FrontEndLog(limits),
             cleanup=Cleanup((requests.clean_up, access_requests.clean_up)),
@@ -390,16 +381,6 @@ def _start(loops: Loops, duties: frozenset[Duty], parts: Parts) -> None:
         loops.every("files in step", STEP_SECONDS, parts.requests.agree)
         loops.every("expired files", EXPIRE_SECONDS, parts.files.expire)
         loops.start("removed files", lambda: watch(parts.files, parts.place.watched))
-
-
-def _issuer(config: Config) -> str:
-    if config.identity.provider == "oidc":
-        return config.identity.issuer
-    return f"{config.keycloak.url.rstrip('/')}/realms/{config.keycloak.realm}"
-
-
-def _client(config: Config) -> str:
-    return config.identity.client or config.keycloak.client
 
 
 def _mongo_uri(config: Config) -> str:

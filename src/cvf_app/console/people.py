@@ -5,9 +5,10 @@ from typing import Annotated
 
 import typer
 
+from cvf_app.console.device import has_browser, log_in_by_device
 from cvf_app.console.failures import Misused
 from cvf_app.console.here import here, server
-from cvf_app.console.login import by_browser, by_form, log_in
+from cvf_app.console.login import by_browser, by_form, log_in, provider_of
 from cvf_app.console.server import Server
 from cvf_app.console.show import AsJson, details, err, said, table
 from cvf_app.principal import Role
@@ -33,25 +34,44 @@ def login(
     browser: Annotated[
         bool, typer.Option("--browser", help="Use a browser, at a local instance too.")
     ] = False,
+    device: Annotated[
+        bool, typer.Option("--device", help="Confirm the login with a browser of another machine.")
+    ] = False,
     json: AsJson = False,
 ) -> None:
-    """Log in; at a local instance on this machine no browser is needed."""
+    """Log in; at a local instance on this machine no browser is needed.
+
+    Where this machine has no browser and the identity provider offers it, you are given an address
+    and a short code, to be opened and typed on any other machine.
+    """
     found = here(context)
     address = found.address
     if password_stdin != (username is not None):
         raise Misused("--username and --password-stdin belong together.")
+    if device and (browser or username is not None):
+        raise Misused("--device goes with neither --browser nor --username.")
     administrator = found.administrator()
     if username is not None:
         fetch = by_form(username, sys.stdin.readline().rstrip("\r\n"))
-    elif administrator is not None and not browser and found.is_local(address):
-        fetch = by_form(administrator.username, administrator.password)
+        session = log_in(address, fetch)
+    elif administrator is not None and not (browser or device) and found.is_local(address):
+        session = log_in(address, by_form(administrator.username, administrator.password))
+    elif device or not (browser or has_browser() or not _offers_device(address)):
+        session = log_in_by_device(address, _say)
     else:
-        fetch = by_browser(lambda text: err.print(text, markup=False))
-    session = log_in(address, fetch)
+        session = log_in(address, by_browser(_say))
     found.sessions.write(session)
     who = Server(address, lambda _: session.access_token).get("/auth/user-info")
     sentence = f"Logged in at {address} as {who.get('username')} ({who.get('role')})."
     said(who, sentence, for_program=json)
+
+
+def _say(text: str) -> None:
+    err.print(text, markup=False)
+
+
+def _offers_device(address: str) -> bool:
+    return provider_of(Server(address)).device_authorization_endpoint is not None
 
 
 def logout(context: typer.Context, json: AsJson = False) -> None:

@@ -89,6 +89,24 @@ class TokenRequest(Heard, frozen=True, kw_only=True, rename=None):
     code_verifier: str = ""
     redirect_uri: str = ""
     refresh_token: str = ""
+    device_code: str = ""
+
+
+class DeviceRequest(Heard, frozen=True, kw_only=True, rename=None):
+    """What a client sends to begin a login by device code: the S256 challenge of its verifier."""
+
+    code_challenge: Annotated[str, msgspec.Meta(pattern="^[A-Za-z0-9_-]{43}$")]
+
+
+class DeviceLogin(Heard, frozen=True, kw_only=True, rename=None, omit_defaults=False):
+    """A login that waits for a person's consent elsewhere (RFC 8628, section 3.2); seconds."""
+
+    device_code: str
+    user_code: str
+    verification_uri: str
+    verification_uri_complete: str = ""
+    expires_in: int
+    interval: int = 5
 
 
 class Tokens(Heard, frozen=True, kw_only=True, rename=None, omit_defaults=False):

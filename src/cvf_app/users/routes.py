@@ -1,5 +1,6 @@
 """Logging in, and the people of this instance: `/auth`, `/users`, `/config/keycloak`."""
 
+from typing import TypeVar
 from urllib.parse import parse_qsl
 
 from quart import Blueprint, Response, request
@@ -7,7 +8,9 @@ from quart import Blueprint, Response, request
 from cvf_app.errors import Invalid
 from cvf_app.parts import use
 from cvf_app.principal import UserId
+from cvf_app.users.identity.device import DEVICE_GRANT
 from cvf_app.users.model import (
+    DeviceRequest,
     LoginInfo,
     NewUser,
     RegisteredUser,
@@ -21,6 +24,7 @@ from cvf_app.web.access import ANYONE_KNOWN, PEOPLE, allow, in_maintenance, prin
 from cvf_app.web.io import DONE, body, payload, reply
 from cvf_app.wire import convert
 
+T = TypeVar("T")
 bp = Blueprint("users", __name__)
 
 
@@ -28,11 +32,19 @@ bp = Blueprint("users", __name__)
 @in_maintenance
 @public
 async def exchange() -> Response:
-    """Exchange an authorization code with its PKCE verifier, or a refresh token, for tokens."""
-    asked = await _token_request()
+    """Exchange a code or a device code with its PKCE verifier, or a refresh token, for tokens."""
+    asked = await _sent(TokenRequest)
     response = reply(await _exchange(asked))
     response.headers["Pragma"] = "no-cache"  # RFC 6749, section 5.1
     return response
+
+
+@bp.post("/auth/device")
+@public
+async def start_device() -> Response:
+    """Begin a login by device code: a short code for the person, a long one for the machine."""
+    asked = await _sent(DeviceRequest)
+    return reply(await use(Users).start_device(asked.code_challenge))
 
 
 @bp.get("/auth/user-info")
@@ -142,11 +154,12 @@ async def login_info() -> Response:
     )
 
 
-async def _token_request() -> TokenRequest:
+async def _sent(kind: type[T]) -> T:
+    """Read JSON, or a form as OAuth clients send it."""
     if request.mimetype == "application/x-www-form-urlencoded":
         form = parse_qsl((await payload()).decode(errors="replace"), keep_blank_values=True)
-        return convert(dict(form), TokenRequest)
-    return await body(TokenRequest)
+        return convert(dict(form), kind)
+    return await body(kind)
 
 
 async def _exchange(asked: TokenRequest) -> Tokens:
@@ -155,9 +168,11 @@ async def _exchange(asked: TokenRequest) -> Tokens:
             needed: tuple[str, ...] = ("code", "code_verifier", "redirect_uri")
         case "refresh_token":
             needed = ("refresh_token",)
+        case grant if grant == DEVICE_GRANT:
+            needed = ("device_code", "code_verifier")
         case _:
             raise Invalid(
-                "Only the grants authorization_code and refresh_token are taken here.",
+                "Only the grants authorization_code, refresh_token and device_code are taken here.",
                 path="$.grant_type",
             )
     for name in needed:
@@ -165,4 +180,6 @@ async def _exchange(asked: TokenRequest) -> Tokens:
             raise Invalid(f"This grant needs {name}.", path=f"$.{name}")
     if asked.grant_type == "refresh_token":
         return await use(Users).refresh(asked.refresh_token)
+    if asked.grant_type == DEVICE_GRANT:
+        return await use(Users).poll_device(asked.device_code, asked.code_verifier)
     return await use(Users).exchange_code(asked.code, asked.code_verifier, asked.redirect_uri)

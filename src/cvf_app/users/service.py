@@ -23,7 +23,7 @@ from cvf_app.mail.service import Mails
 from cvf_app.principal import Principal, Role, UserId
 from cvf_app.users.arrivals import Arrivals
 from cvf_app.users.identity import Account, Accounts, Claims, Identity, NewAccount, Provider
-from cvf_app.users.model import NewUser, Tokens, User
+from cvf_app.users.model import DeviceLogin, NewUser, Tokens, User
 from cvf_app.users.sealing import Person, Sealing
 from cvf_app.users.store import KeptUser, UserStore
 
@@ -141,6 +141,24 @@ class Users:
             Forbidden: this person may not log in here.
         """
         return await self._admit(await self._identity.refresh(refresh_token))
+
+    async def start_device(self, challenge: str) -> DeviceLogin:
+        """Begin a login by device code, for a machine without a browser.
+
+        Raises:
+            Invalid: the provider does not offer it.
+        """
+        return await self._identity.start_device(challenge)
+
+    async def poll_device(self, device_code: str, verifier: str) -> Tokens:
+        """Exchange a device code for tokens, for people who may log in here.
+
+        Raises:
+            Invalid: the person has not agreed yet (`code` says whether to ask less often).
+            Unauthenticated: nobody agreed in time, or the person said no.
+            Forbidden: this person may not log in here.
+        """
+        return await self._admit(await self._identity.poll_device(device_code, verifier))
 
     async def provider(self) -> Provider:
         """Return where a client sends people to log in."""
@@ -343,6 +361,7 @@ def _account(new: NewUser) -> NewAccount:
         email=new.email,
         first_name=new.first_name,
         last_name=new.last_name,
+        affiliation=new.affiliation,
     )
 
 
