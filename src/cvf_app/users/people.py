@@ -153,11 +153,12 @@ class People:
                 kept, **{name: given[name] for name in given.keys() - _PERSONAL}
             )
             if personal := {name: given[name] for name in given.keys() & _PERSONAL}:
-                person = await self._sealing.open(user_id, kept.sealed)
-                sealed = await self._sealing.seal(
-                    user_id, msgspec.structs.replace(person, **personal)
-                )
-                changed = msgspec.structs.replace(changed, sealed=sealed)
+                old = await self._sealing.open(user_id, kept.sealed)
+                person = msgspec.structs.replace(old, **personal)
+                if person != old:
+                    await self._users.change_account(kept, person)
+                    sealed = await self._sealing.seal(user_id, person)
+                    changed = msgspec.structs.replace(changed, sealed=sealed)
             if changed == kept:
                 return await self._users.show(kept)
             changed = msgspec.structs.replace(changed, attempt=kept.attempt + 1)

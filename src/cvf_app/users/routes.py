@@ -40,6 +40,7 @@ async def exchange() -> Response:
 
 
 @bp.post("/auth/device")
+@in_maintenance
 @public
 async def start_device() -> Response:
     """Begin a login by device code: a short code for the person, a long one for the machine."""

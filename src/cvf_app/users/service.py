@@ -242,10 +242,24 @@ class Users:
                 facts = {"username": new.username}
                 await self._mails.send(Kind.ACCOUNT_CREATED, kept.user_id, (new.email,), facts)
             done = await self._finish(kept, new, account.subject)
-        except CafeVariomeError:
-            await self._undo(accounts, new, kept)
+        except CafeVariomeError as fault:
+            # After a conflict an account of this name is somebody else's.
+            ours = kept.own_account and not isinstance(fault, Conflict)
+            await self._undo(accounts if ours else None, new, kept)
             raise
         return Registered(user=done, password=password)
+
+    async def change_account(self, kept: KeptUser, person: Person) -> None:
+        """Tell the provider what a person is called now, if their account is of our making.
+
+        Raises:
+            Conflict: another account has this e-mail address.
+        """
+        if self._accounts is None or not kept.own_account:
+            return
+        account = await self._accounts.find(person.username)
+        if account is not None:
+            await self._accounts.change(account, _named(person))
 
     async def ensure_administrator(self, username: str, subject: str, email: str) -> User:
         """Make sure that the first administrator, whose account there is already, may log in.
@@ -307,20 +321,20 @@ class Users:
         """Return the account, made if there was none, and its first password if it is ours."""
         password = secrets.token_urlsafe(18) if kept.own_account and not accounts.invites else None
         if found is None:
-            return await accounts.create(_account(new), password), password
+            return await accounts.create(_named(new), password), password
         if password is not None:
             # Made by an attempt that failed before anybody saw the password.
             await accounts.set_password(found, password)
         return found, password
 
-    async def _undo(self, accounts: Accounts, new: NewUser, kept: KeptUser) -> None:
+    async def _undo(self, accounts: Accounts | None, new: NewUser, kept: KeptUser) -> None:
         """Take back what a failed registration has made, unless somebody goes on with it."""
         mine = msgspec.structs.replace(kept, attempt=kept.attempt + 1)
         try:
             if not await self._store.replace_attempt(mine, kept.attempt):
                 return
-            account = await accounts.find(new.username) if kept.own_account else None
-            if account is not None:
+            account = await accounts.find(new.username) if accounts else None
+            if accounts and account:
                 await accounts.delete(account)
             await self._keys.delete_user_key(kept.user_id)
             await self._store.delete(kept.user_id, mine.attempt)
@@ -355,13 +369,13 @@ def check_grant(by: Role, granted: Role) -> None:
         raise Forbidden("You can grant only a role that you have yourself.")
 
 
-def _account(new: NewUser) -> NewAccount:
+def _named(person: Person | NewUser) -> NewAccount:
     return NewAccount(
-        username=new.username,
-        email=new.email,
-        first_name=new.first_name,
-        last_name=new.last_name,
-        affiliation=new.affiliation,
+        username=person.username,
+        email=person.email,
+        first_name=person.first_name,
+        last_name=person.last_name,
+        affiliation=person.affiliation,
     )
 
 
