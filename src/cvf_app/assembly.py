@@ -50,6 +50,7 @@ from cvf_app.pipelines.service import Pipelines
 from cvf_app.pipelines.store import PipelineStore
 from cvf_app.records.service import SLOTS, Records
 from cvf_app.records.store import RecordStore
+from cvf_app.settings.model import Maintenance
 from cvf_app.settings.operators import Operators
 from cvf_app.settings.service import Cleanup, FrontEndLog, Settings
 from cvf_app.settings.store import SettingsStore
@@ -75,6 +76,7 @@ from cvf_app.web import access, cors, errors, intake, openapi
 from cvf_app.web import routes as web_routes
 from cvf_app.web.limits import Limits, Turns
 from cvf_app.web.routes import Vitals
+from cvf_app.wire import convert
 
 MOST_CONNECTIONS = 64
 # Uploads have limits of their own, and every other handler reads a megabyte at most.
@@ -329,6 +331,19 @@ async def install(config: Config, *, username: str, subject: str, email: str) ->
         await parts.networks.own()
         await parts.operators.prepare()
         await parts.users.ensure_administrator(username, subject, email)
+
+
+async def maintain(config: Config, *, on: bool, message: str) -> None:
+    """Begin or end maintenance from the machine itself; the processes follow."""
+    wanted = convert({"maintenance": on, "message": message}, Maintenance)
+    async with open_backends(config) as backends:
+        await Settings(SettingsStore(backends.mongo)).maintain(wanted)
+
+
+async def shared_secret(config: Config) -> str:
+    """Return the secret of operators' tools."""
+    async with open_backends(config) as backends:
+        return await Operators(backends.keys, clock.now).secret()
 
 
 def _provide(

@@ -7,13 +7,14 @@ import typer
 
 from cvf_app.console.device import has_browser, log_in_by_device
 from cvf_app.console.failures import Misused
-from cvf_app.console.here import here, server
+from cvf_app.console.here import here, server, user_named
 from cvf_app.console.login import by_browser, by_form, log_in, provider_of
 from cvf_app.console.server import Server
 from cvf_app.console.show import AsJson, details, err, said, table
 from cvf_app.principal import Role
 
 users = typer.Typer(help="Local users.", no_args_is_help=True)
+UserArgument = Annotated[str, typer.Argument(help="Id, login name or address of the user.")]
 
 
 def add_to(app: typer.Typer) -> None:
@@ -125,3 +126,65 @@ def add_user(
     }
     made = server(context).send("POST", "/users/", asked)
     details(made, for_program=json)
+
+
+@users.command("show")
+def show_user(context: typer.Context, user: UserArgument, json: AsJson = False) -> None:
+    """Show a local user."""
+    details(user_named(server(context), user), for_program=json)
+
+
+@users.command("role")
+def change_role(
+    context: typer.Context,
+    user: UserArgument,
+    role: Annotated[Role, typer.Argument(help="What this person may do from now on.")],
+    json: AsJson = False,
+) -> None:
+    """Give a local user another role."""
+    asked = server(context)
+    found = user_named(asked, user)
+    done = asked.send("PATCH", f"/users/{found['userId']}", {"role": role.value})
+    said(done, f"{done['username']} is {done['role']}.", for_program=json)
+
+
+@users.command("activate")
+def activate(context: typer.Context, user: UserArgument, json: AsJson = False) -> None:
+    """Let a local user be one again."""
+    _act(context, user, "activate", "is active.", for_program=json)
+
+
+@users.command("deactivate")
+def deactivate(context: typer.Context, user: UserArgument, json: AsJson = False) -> None:
+    """Keep a local user out, with everything that is theirs."""
+    _act(context, user, "deactivate", "is not active any more.", for_program=json)
+
+
+@users.command("permit-login")
+def permit_login(context: typer.Context, user: UserArgument, json: AsJson = False) -> None:
+    """Give a local user the key without which nobody logs in."""
+    _act(context, user, "permit-login", "may log in.", for_program=json)
+
+
+@users.command("revoke-login")
+def revoke_login(context: typer.Context, user: UserArgument, json: AsJson = False) -> None:
+    """Destroy a local user's key: they are out within the minute."""
+    _act(context, user, "revoke-login", "may not log in any more.", for_program=json)
+
+
+@users.command("delete")
+def delete_user(context: typer.Context, user: UserArgument, json: AsJson = False) -> None:
+    """Remove a local user and their key; the account at the identity provider stays."""
+    asked = server(context)
+    found = user_named(asked, user)
+    done = asked.send("DELETE", f"/users/{found['userId']}")
+    said(done, f"Deleted {found['username']}.", for_program=json)
+
+
+def _act(
+    context: typer.Context, user: str, action: str, sentence: str, *, for_program: bool
+) -> None:
+    asked = server(context)
+    found = user_named(asked, user)
+    done = asked.send("POST", f"/users/{found['userId']}/{action}")
+    said(done, f"{found['username']} {sentence}", for_program=for_program)
