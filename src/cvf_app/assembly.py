@@ -18,12 +18,13 @@ from quart import Quart
 from cvf_app import clock, interfaces
 from cvf_app.backends import log
 from cvf_app.backends.http import Http
+from cvf_app.backends.keycloak import KeycloakServer
 from cvf_app.backends.keystore import FileKeyStore, KeyStore
 from cvf_app.backends.mongo import Mongo, mongo_uri
 from cvf_app.backends.queue import Queue
 from cvf_app.backends.redis import Redis, redis_url
 from cvf_app.backends.stream import Stream
-from cvf_app.config import Config, Mode
+from cvf_app.config import Config
 from cvf_app.duties import Duty, blueprints
 from cvf_app.errors import Invalid
 from cvf_app.files.folder import Folder
@@ -40,6 +41,8 @@ from cvf_app.jobs.sizes import Sizes
 from cvf_app.jobs.store import JobStore
 from cvf_app.jobs.worker import Worker
 from cvf_app.loops import Loops
+from cvf_app.mail.service import Mails
+from cvf_app.mail.store import MailStore
 from cvf_app.networks.service import Networks
 from cvf_app.networks.store import NetworkStore
 from cvf_app.parts import provide
@@ -47,6 +50,10 @@ from cvf_app.pipelines.service import Pipelines
 from cvf_app.pipelines.store import PipelineStore
 from cvf_app.records.service import SLOTS, Records
 from cvf_app.records.store import RecordStore
+from cvf_app.settings.model import Maintenance
+from cvf_app.settings.operators import Operators
+from cvf_app.settings.service import Cleanup, FrontEndLog, Settings
+from cvf_app.settings.store import SettingsStore
 from cvf_app.sources import jobs as source_jobs
 from cvf_app.sources.attributes import Attributes
 from cvf_app.sources.dry_run import DryRuns
@@ -57,13 +64,19 @@ from cvf_app.sources.store import SourceStore
 from cvf_app.updates.hub import Hub
 from cvf_app.updates.outbox import Outbox
 from cvf_app.updates.stopping import on_term
-from cvf_app.users.identity.oidc import Oidc
-from cvf_app.users.identity.scim import Scim
+from cvf_app.users.access_requests.service import AccessRequests
+from cvf_app.users.access_requests.store import AccessRequestStore
+from cvf_app.users.arrivals import Arrivals
+from cvf_app.users.identity.configured import issuer, keycloak_server, people
+from cvf_app.users.people import People
+from cvf_app.users.sealing import Sealing
 from cvf_app.users.service import Users
 from cvf_app.users.store import UserStore
 from cvf_app.web import access, cors, errors, intake, openapi
 from cvf_app.web import routes as web_routes
+from cvf_app.web.limits import Limits, Turns
 from cvf_app.web.routes import Vitals
+from cvf_app.wire import convert
 
 MOST_CONNECTIONS = 64
 # Uploads have limits of their own, and every other handler reads a megabyte at most.
@@ -87,6 +100,7 @@ class Backends:
     stream: Stream
     http: Http
     keys: KeyStore
+    keycloak: KeycloakServer
 
 
 class Prepared(Protocol):
@@ -125,10 +139,12 @@ async def open_backends(config: Config) -> AsyncIterator[Backends]:
         # Named after the database: two instances may share a Redis, and must not share updates.
         stream = Stream.open(url, f"cv3-updates:{config.mongo_db.database}")
         stack.push_async_callback(stream.close)
-        http = Http.open(frozenset(filter(None, (_issuer(config), config.keycloak.backend_url))))
+        http = Http.open(frozenset(filter(None, (issuer(config), config.keycloak.backend_url))))
         stack.push_async_callback(http.close)
         keys = FileKeyStore.open(Path(config.secrets.path))
         stack.push_async_callback(keys.close)
+        keycloak = keycloak_server(config, keys)
+        stack.push_async_callback(keycloak.close)
         yield Backends(
             mongo=mongo,
             heavy=heavy,
@@ -137,6 +153,7 @@ async def open_backends(config: Config) -> AsyncIterator[Backends]:
             stream=stream,
             http=http,
             keys=keys,
+            keycloak=keycloak,
         )
 
 
@@ -144,7 +161,14 @@ async def open_backends(config: Config) -> AsyncIterator[Backends]:
 class Parts:
     """Every service of one process, and the stores that a new database is prepared by."""
 
+    mails: Mails
+    settings: Settings
+    operators: Operators
     users: Users
+    people: People
+    access_requests: AccessRequests
+    front_end_log: FrontEndLog
+    cleanup: Cleanup
     networks: Networks
     groups: Groups
     jobs: Jobs
@@ -169,26 +193,28 @@ class Parts:
         outbox = Outbox(backends.stream)
         for database in (mongo, backends.heavy):
             database.announce(interfaces.announcers(outbox))
-        issuer, client = _issuer(config), _client(config)
-        identity = Oidc(
-            backends.http,
-            keys,
-            clock.now,
-            issuer=issuer,
-            client_id=client,
-            backend_url=config.keycloak.backend_url,
-        )
-        accounts = (
-            Scim(backends.http, keys, clock.now, issuer=issuer)
-            if config.mode is Mode.LOCAL
-            else None
-        )
+        mail_store = MailStore(mongo)
+        mails = Mails(mail_store, keys, clock.now, configured=bool(config.email.smtp.host))
+        identity, accounts = people(config, backends.http, keys, backends.keycloak, clock.now)
         user_store = UserStore(mongo.collection("users"))
-        users = Users(user_store, identity, accounts, keys, clock.now)
+        limits = Limits(backends.redis.count, config.mongo_db.database)
+        settings_store = SettingsStore(mongo)
+        settings = Settings(settings_store)
+        arrivals = Arrivals(user_store, Sealing(keys), limits, settings.registers_arrivals)
+        users = Users(
+            user_store, identity, accounts, keys, clock.now, mails=mails, arrivals=arrivals
+        )
         networks = Networks(NetworkStore(mongo))
         source_store = SourceStore(mongo, backends.heavy, config.mongo_db.max_jobs)
         group_store = GroupStore(mongo)
         groups = Groups(group_store, networks, user_store.known, source_store.known)
+        turns = Turns(backends.redis.alone, config.mongo_db.database)
+        leaving = (groups.forget_user, settings_store.forget_user)
+        persons = People(users, user_store, keys, mails, alone=turns.alone, leaving=leaving)
+        request_store = AccessRequestStore(mongo)
+        access_requests = AccessRequests(
+            request_store, users, keys, mails, limits, clock.now, alone=turns.alone
+        )
         job_store = JobStore(mongo.collection("jobs"))
         sizes = Sizes.of(config.jobs)
         jobs = Jobs(job_store, backends.queue, clock.now, sizes)
@@ -217,7 +243,9 @@ class Parts:
         outbox.know(watched.interfaces)
         hub = Hub(backends.stream, watched.interfaces, watched.admit, watched.standings)
         stores = (
+            mail_store,
             user_store,
+            request_store,
             source_store,
             group_store,
             job_store,
@@ -226,7 +254,14 @@ class Parts:
             record_store,
         )
         return cls(
+            mails=mails,
+            settings=settings,
+            operators=Operators(keys, clock.now),
             users=users,
+            people=persons,
+            access_requests=access_requests,
+            front_end_log=FrontEndLog(limits),
+            cleanup=Cleanup((requests.clean_up, access_requests.clean_up)),
             networks=networks,
             groups=groups,
             jobs=jobs,
@@ -261,6 +296,7 @@ def create_app(
     intake.install(app)
     cors.install(app, config.cors)
     web_routes.measure(app)
+    access.refuse_changes(app)
     app.register_blueprint(web_routes.bp)
     for blueprint in blueprints(duties):
         app.register_blueprint(blueprint)
@@ -293,7 +329,21 @@ async def install(config: Config, *, username: str, subject: str, email: str) ->
         for store in parts.stores:
             await store.prepare()
         await parts.networks.own()
+        await parts.operators.prepare()
         await parts.users.ensure_administrator(username, subject, email)
+
+
+async def maintain(config: Config, *, on: bool, message: str) -> None:
+    """Begin or end maintenance from the machine itself; the processes follow."""
+    wanted = convert({"maintenance": on, "message": message}, Maintenance)
+    async with open_backends(config) as backends:
+        await Settings(SettingsStore(backends.mongo)).maintain(wanted)
+
+
+async def shared_secret(config: Config) -> str:
+    """Return the secret of operators' tools."""
+    async with open_backends(config) as backends:
+        return await Operators(backends.keys, clock.now).secret()
 
 
 def _provide(
@@ -316,12 +366,16 @@ def _provide(
         config=config.digest,
         duties=tuple(sorted(duty.value for duty in duties)),
         started=time.monotonic(),
+        about=parts.settings.about,
     )
     services = (parts.users, parts.networks, parts.groups, parts.jobs, parts.files)
     data = (parts.pipelines, parts.sources, parts.requests, parts.attributes, parts.dry_runs)
-    more = (parts.hosts, *data, parts.records, parts.hub, vitals)
+    persons = (parts.people, parts.access_requests, parts.settings, parts.front_end_log)
+    more = (parts.hosts, *data, parts.records, parts.hub, *persons, parts.cleanup, vitals)
     provide(app, {type(service): service for service in (*services, *more)})
     app.extensions["cv3_authenticate"] = parts.users.authenticate
+    app.extensions["cv3_operators"] = parts.operators.check
+    app.extensions["cv3_closed"] = parts.settings.closed
 
 
 def _start(loops: Loops, duties: frozenset[Duty], parts: Parts) -> None:
@@ -342,16 +396,6 @@ def _start(loops: Loops, duties: frozenset[Duty], parts: Parts) -> None:
         loops.every("files in step", STEP_SECONDS, parts.requests.agree)
         loops.every("expired files", EXPIRE_SECONDS, parts.files.expire)
         loops.start("removed files", lambda: watch(parts.files, parts.place.watched))
-
-
-def _issuer(config: Config) -> str:
-    if config.identity.provider == "oidc":
-        return config.identity.issuer
-    return f"{config.keycloak.url.rstrip('/')}/realms/{config.keycloak.realm}"
-
-
-def _client(config: Config) -> str:
-    return config.identity.client or config.keycloak.client
 
 
 def _mongo_uri(config: Config) -> str:

@@ -16,8 +16,10 @@ from cvf_app.jobs import routes as jobs
 from cvf_app.networks import routes as networks
 from cvf_app.pipelines import routes as pipelines
 from cvf_app.records import routes as records
+from cvf_app.settings import routes as settings
 from cvf_app.sources import routes as sources
 from cvf_app.users import routes as users
+from cvf_app.users.access_requests import routes as access_requests
 from cvf_app.web import updates
 
 
@@ -43,11 +45,22 @@ class Brings:
 DUTIES: dict[Duty, Brings] = {
     Duty.ADMIN: Brings(
         "administration of users, groups, sources, pipelines and jobs",
-        (users.bp, groups.bp, networks.bp, sources.bp, files.bp, pipelines.bp, jobs.bp, updates.bp),
+        (
+            users.bp,
+            access_requests.bp,
+            settings.bp,
+            groups.bp,
+            networks.bp,
+            sources.bp,
+            files.bp,
+            pipelines.bp,
+            jobs.bp,
+            updates.bp,
+        ),
     ),
     Duty.QUERY: Brings(
         "record queries, and the read side of sources and networks",
-        (users.bp, networks.bp, sources.bp, records.bp, updates.bp),
+        (users.bp, settings.bp, networks.bp, sources.bp, records.bp, updates.bp),
     ),
     Duty.EXPORTER: Brings("metrics for Prometheus"),
     Duty.DATABASE_MANAGER: Brings("jobs: ingest, remap, re-index"),

@@ -40,6 +40,16 @@ jobs = Gauge(
     "cv3_jobs", "Jobs of this instance by kind and state.", ("task", "state"), registry=REGISTRY
 )
 
+mails = Counter(
+    "cv3_mails",
+    "Letters to people by kind and outcome: kept, sent, postponed, failed, limited, notConfigured.",
+    ("kind", "outcome"),
+    registry=REGISTRY,
+)
+mail_outbox = Gauge(
+    "cv3_mail_outbox", "Letters of the outbox by state.", ("state",), registry=REGISTRY
+)
+
 
 def exposition() -> bytes:
     """Write all metrics in Prometheus' text format, version 0.0.4."""

@@ -7,6 +7,7 @@ import typer
 from rich.markup import escape
 
 from cvf_app.console import (
+    access_requests,
     attributes,
     files,
     groups,
@@ -34,6 +35,7 @@ app = typer.Typer(
 for part in (people, sources, query, jobs, samples):
     part.add_to(app)
 app.add_typer(people.users, name="users")
+app.add_typer(access_requests.access_requests, name="access-requests")
 app.add_typer(sources.sources, name="sources")
 app.add_typer(files.files, name="files")
 app.add_typer(pipelines.pipelines, name="pipelines")

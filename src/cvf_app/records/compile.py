@@ -22,7 +22,7 @@ from cvf_app.records.model import (
     SubjectFilter,
     VariantFilter,
 )
-from cvf_app.sources.model import Capability
+from cvf_app.subject import Capability
 
 OLDEST = 100
 

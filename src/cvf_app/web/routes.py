@@ -18,6 +18,7 @@ from cvf_app.web.io import reply
 from cvf_app.wire import Wire
 
 Check = Callable[[], Awaitable[str]]
+About = Callable[[], Awaitable["Description"]]
 _PATIENCE_SECONDS = 4.0
 bp = Blueprint("instance", __name__)
 
@@ -31,6 +32,16 @@ class Instance(Wire, frozen=True, kw_only=True):
     owner_email: str
     status: str
     uptime: str
+
+
+class Description(msgspec.Struct, frozen=True, kw_only=True):
+    """What the settings say of this instance."""
+
+    name: str
+    status: str
+    owner: str = ""
+    owner_address: str = ""
+    owner_email: str = ""
 
 
 class ServiceHealth(Wire, frozen=True, kw_only=True):
@@ -60,6 +71,7 @@ class Vitals(msgspec.Struct, frozen=True, kw_only=True):
     config: str
     duties: tuple[str, ...]
     started: float
+    about: About
 
 
 def our_version() -> str:
@@ -78,13 +90,14 @@ async def instance() -> Response:
     minutes, rest = divmod(seconds, 60)
     hours, minutes = divmod(int(minutes), 60)
     uptime = f"{hours % 100:02d}:{minutes:02d}:{rest:04.1f}"
+    about = await use(Vitals).about()
     return reply(
         Instance(
-            name="Cafe Variome",
-            owner="",
-            owner_address="",
-            owner_email="",
-            status="OK",
+            name=about.name,
+            owner=about.owner,
+            owner_address=about.owner_address,
+            owner_email=about.owner_email,
+            status=about.status,
             uptime=uptime,
         )
     )
