@@ -5,7 +5,7 @@ BIN = $(VENV)/bin
 CANAILLE = $(VENV)-canaille
 READY = $(VENV)/.ready
 
-.PHONY: setup fix check test test-all demo-1 demo-3 demo-crash spec run clean
+.PHONY: setup fix check test test-all demo-1 demo-2 demo-3 demo-crash spec run clean
 
 setup: $(READY)
 
@@ -45,6 +45,9 @@ $(CANAILLE)/.ready: $(READY) requirements-canaille.txt
 
 demo-1: $(READY)
 	$(BIN)/python scripts/demo/first_answer.py
+
+demo-2: $(READY)
+	$(BIN)/python scripts/demo/full_mode.py
 
 # In a run of everything the CSV is smaller: make demo-3 CSV_MIB=64
 CSV_MIB ?= 1024
