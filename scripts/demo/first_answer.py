@@ -29,7 +29,7 @@ from cvf_app.pipelines.phenopacket import read_phenopacket  # noqa: E402
 from cvf_app.records.model import RecordQuery  # noqa: E402
 from cvf_app.subject import Subject  # noqa: E402
 from cvf_app.wire import convert  # noqa: E402
-from scripts.demo.answers import ask, exact_answers  # noqa: E402
+from scripts.demo.answers import ask, digest, exact_answers  # noqa: E402
 from tests.support.evaluate import matching_ids  # noqa: E402
 from tests.support.shared import SHARED  # noqa: E402
 

@@ -106,10 +106,9 @@ class Course:
         self.checks.equal("the request from the page", 200, status)
         self.stack.mail(ASKER["email"], "")
         told = self.stack.mail(ADMIN_EMAIL, "access")
+        named = [ASKER[key] for key in ("lastName", "email") if ASKER[key] in told.text]
         self.checks.equal(
-            "the mail to the administrator names who asks",
-            True,
-            (ASKER["lastName"] in told.text and ASKER["email"] in told.text),
+            "the mail to the administrator names", [ASKER["lastName"], ASKER["email"]], named
         )
 
     def access_is_given(self) -> str:
@@ -194,7 +193,7 @@ class Course:
         dump = b"".join(dumped(self.stack.servers["mongodb"]["address"], "demo"))
         found = [value[:12] for value in secret if value.casefold().encode() in dump]
         self.checks.at_least("bytes of the database searched", 100_000, len(dump))
-        self.checks.equal("the search finds what is there", True, b"packets" in dump)
+        self.checks.at_least("times that it finds what is there", 1, dump.count(b"packets"))
         self.checks.equal("secrets and personal data readable in it", [], found)
 
     def device_login(self, home: str, username: str, password: str) -> None:
@@ -278,10 +277,6 @@ def main() -> int:
         browser = Browser(program, "about:blank")
         course = Course(stack, browser, SHARED / "data" / "phenopackets", corrupt=chosen.corrupt)
         course.run()
-        course.checks.table()
-        print(f"{course.checks.failed} of {len(course.checks.done)} checks failed", end="; ")
-        print(f"{time.monotonic() - begin:.0f} s; pictures in {PICTURES.relative_to(ROOT)}")
-        return 1 if course.checks.failed else 0
     except Breach as breach:
         print(f"demo-2 cannot go on: {breach}")
         return 1
@@ -291,6 +286,10 @@ def main() -> int:
         if not chosen.keep:
             stack.down()
             shutil.rmtree(folder, ignore_errors=True)
+    course.checks.table()
+    print(f"{course.checks.failed} of {len(course.checks.done)} checks failed", end="; ")
+    print(f"{time.monotonic() - begin:.0f} s; pictures in {PICTURES.relative_to(ROOT)}")
+    return 1 if course.checks.failed else 0
 
 
 if __name__ == "__main__":
