@@ -198,17 +198,24 @@ class Parts:
         identity, accounts = people(config, backends.http, keys, backends.keycloak, clock.now)
         user_store = UserStore(mongo.collection("users"))
         limits = Limits(backends.redis.count, config.mongo_db.database)
+        turns = Turns(backends.redis.alone, config.mongo_db.database)
         settings_store = SettingsStore(mongo)
         settings = Settings(settings_store)
         arrivals = Arrivals(user_store, Sealing(keys), limits, settings.registers_arrivals)
         users = Users(
-            user_store, identity, accounts, keys, clock.now, mails=mails, arrivals=arrivals
+            user_store,
+            identity,
+            accounts,
+            keys,
+            clock.now,
+            mails=mails,
+            arrivals=arrivals,
+            alone=turns.alone,
         )
         networks = Networks(NetworkStore(mongo))
         source_store = SourceStore(mongo, backends.heavy, config.mongo_db.max_jobs)
         group_store = GroupStore(mongo)
         groups = Groups(group_store, networks, user_store.known, source_store.known)
-        turns = Turns(backends.redis.alone, config.mongo_db.database)
         leaving = (groups.forget_user, settings_store.forget_user)
         persons = People(users, user_store, keys, mails, alone=turns.alone, leaving=leaving)
         request_store = AccessRequestStore(mongo)
