@@ -27,7 +27,8 @@ class TestHelp:
     @pytest.mark.parametrize(
         "words",
         ["login", "whoami", "users add", "users role", "users revoke-login", "users delete",
-         "access-requests list", "access-requests approve", "access-requests deny", "sources create", "sources report", "upload", "ingest",
+         "access-requests list", "access-requests approve", "access-requests deny",
+         "sources create", "sources report", "upload", "ingest",
          "remap", "query", "history", "pipelines create", "attributes set", "attributes check",
          "groups create", "jobs follow", "jobs log", "jobs delete", "jobs resources", "sample",
          "files get"],
