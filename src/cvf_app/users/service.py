@@ -236,7 +236,10 @@ class Users:
         check_grant(by, new.role)
         accounts = self._accounts
         if accounts is None:
-            raise Unavailable("The identity provider does not let us make accounts.")
+            raise Unavailable(
+                "The identity provider does not let us make accounts. Let the person log in once "
+                "with automatic registration switched on; then activate them and permit their login."
+            )
         index = await self._sealing.username_index(new.username)
         async with self._alone(f"register:{index}") if self._alone else nullcontext():
             return await self._register(accounts, new, user_id, quiet=quiet)
