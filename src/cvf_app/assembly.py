@@ -19,6 +19,7 @@ from cvf_app import clock, interfaces
 from cvf_app.backends import log
 from cvf_app.backends.http import Http
 from cvf_app.backends.keystore import FileKeyStore, KeyStore
+from cvf_app.backends.mail import Relay
 from cvf_app.backends.mongo import Mongo, mongo_uri
 from cvf_app.backends.queue import Queue
 from cvf_app.backends.redis import Redis, redis_url
@@ -40,8 +41,10 @@ from cvf_app.jobs.sizes import Sizes
 from cvf_app.jobs.store import JobStore
 from cvf_app.jobs.worker import Worker
 from cvf_app.loops import Loops
+from cvf_app.mail.delivery import Delivery
 from cvf_app.mail.service import Mails
 from cvf_app.mail.store import MailStore
+from cvf_app.mail.writing import Writer
 from cvf_app.networks.service import Networks
 from cvf_app.networks.store import NetworkStore
 from cvf_app.parts import provide
@@ -59,12 +62,17 @@ from cvf_app.sources.store import SourceStore
 from cvf_app.updates.hub import Hub
 from cvf_app.updates.outbox import Outbox
 from cvf_app.updates.stopping import on_term
+from cvf_app.upkeep.inspection import Inspection
+from cvf_app.upkeep.lookout import Lookout
+from cvf_app.upkeep.store import UpkeepStore
+from cvf_app.users.alerts import Alerts
 from cvf_app.users.identity.oidc import Oidc
 from cvf_app.users.identity.scim import Scim
 from cvf_app.users.service import Users
 from cvf_app.users.store import UserStore
 from cvf_app.web import access, cors, errors, intake, openapi
 from cvf_app.web import routes as web_routes
+from cvf_app.web.access import PEOPLE
 from cvf_app.web.routes import Vitals
 
 MOST_CONNECTIONS = 64
@@ -76,6 +84,9 @@ TEND_SECONDS = 1.0
 MEASURE_SECONDS = 15.0
 STEP_SECONDS = 600.0
 EXPIRE_SECONDS = 1.0
+MAIL_SECONDS = 2.0
+ALARM_SECONDS = 5.0
+LOOK_SECONDS = 60.0
 
 
 @dataclass(frozen=True)
@@ -147,6 +158,9 @@ class Parts:
     """Every service of one process, and the stores that a new database is prepared by."""
 
     mails: Mails
+    delivery: Delivery
+    alerts: Alerts
+    inspection: Inspection
     users: Users
     networks: Networks
     groups: Groups
@@ -174,6 +188,9 @@ class Parts:
             database.announce(interfaces.announcers(outbox))
         mail_store = MailStore(mongo)
         mails = Mails(mail_store, keys, clock.now, configured=bool(config.email.smtp.host))
+        writer = Writer(config.email.from_, config.email.sender)
+        relay = Relay(config.email.smtp, keys, writer.domain)
+        delivery = Delivery(mails, mail_store, relay, writer, clock.now)
         issuer, client = _issuer(config), _client(config)
         identity = Oidc(
             backends.http,
@@ -190,6 +207,7 @@ class Parts:
         )
         user_store = UserStore(mongo.collection("users"))
         users = Users(user_store, identity, accounts, keys, clock.now)
+        alerts = Alerts(mails, delivery, lambda: users.addresses(PEOPLE))
         networks = Networks(NetworkStore(mongo))
         source_store = SourceStore(mongo, backends.heavy, config.mongo_db.max_jobs)
         group_store = GroupStore(mongo)
@@ -218,6 +236,8 @@ class Parts:
             slots=config.mongo_db.max_jobs,
             ledger=ledger,
         )
+        upkeep = UpkeepStore(mongo.collection("inspections"))
+        inspection = Inspection(upkeep, users, keys, sources, jobs, alerts, clock.now)
         watched = interfaces.Watched(users, groups, networks, jobs, pipelines, sources, records)
         outbox.know(watched.interfaces)
         hub = Hub(backends.stream, watched.interfaces, watched.admit, watched.standings)
@@ -233,6 +253,9 @@ class Parts:
         )
         return cls(
             mails=mails,
+            delivery=delivery,
+            alerts=alerts,
+            inspection=inspection,
             users=users,
             networks=networks,
             groups=groups,
@@ -282,12 +305,13 @@ def create_app(
         async with open_backends(config) as backends:
             loops = Loops()
             parts = Parts.build(config, backends, answers_here=Duty.RECORD_COMPILER in duties)
-            _provide(app, config, duties, backends, parts)
-            _start(loops, duties, parts)
+            lookout = _provide(app, config, duties, backends, parts)
+            _start(loops, duties, parts, lookout)
             with on_term(parts.hub.stop):
                 yield
             parts.hub.stop()
             await loops.stop()
+            await parts.alerts.last_words(loops.dead)
             await parts.outbox.flush()
 
     return app
@@ -305,7 +329,7 @@ async def install(config: Config, *, username: str, subject: str, email: str) ->
 
 def _provide(
     app: Quart, config: Config, duties: frozenset[Duty], backends: Backends, parts: Parts
-) -> None:
+) -> Lookout:
     async def database() -> str:
         await backends.mongo.ping()
         return "MongoDB protocol"
@@ -319,6 +343,7 @@ def _provide(
 
     vitals = Vitals(
         checks={"database": database, "broker": broker, "identity": identity},
+        asides={"mail": parts.mails.health},
         mode=config.mode.value,
         config=config.digest,
         duties=tuple(sorted(duty.value for duty in duties)),
@@ -326,13 +351,18 @@ def _provide(
     )
     services = (parts.users, parts.networks, parts.groups, parts.jobs, parts.files)
     data = (parts.pipelines, parts.sources, parts.requests, parts.attributes, parts.dry_runs)
-    more = (parts.hosts, *data, parts.records, parts.hub, vitals)
+    letters = (parts.mails, parts.delivery, parts.inspection)
+    more = (parts.hosts, *data, parts.records, parts.hub, vitals, *letters)
     provide(app, {type(service): service for service in (*services, *more)})
     app.extensions["cv3_authenticate"] = parts.users.authenticate
+    lookout = Lookout(parts.alerts, vitals.checks, Path(config.data.upload_path))
+    app.extensions["cv3_credentials_refused"] = lookout.refused
+    return lookout
 
 
-def _start(loops: Loops, duties: frozenset[Duty], parts: Parts) -> None:
+def _start(loops: Loops, duties: frozenset[Duty], parts: Parts, lookout: Lookout) -> None:
     loops.start("announcements", parts.outbox.drain)
+    loops.every("alarms", ALARM_SECONDS, parts.alerts.raise_noted)
     if duties & {Duty.ADMIN, Duty.QUERY}:
         loops.start("updates", parts.hub.read)
         loops.every("open streams", TEND_SECONDS, parts.hub.tend)
@@ -344,10 +374,16 @@ def _start(loops: Loops, duties: frozenset[Duty], parts: Parts) -> None:
         loops.every("unanswered queries", RECOVER_SECONDS, parts.records.recover)
     if Duty.EXPORTER in duties:
         loops.every("job gauges", MEASURE_SECONDS, parts.jobs.measure)
+        loops.every("mail gauges", MEASURE_SECONDS, parts.mails.measure)
     if Duty.SCHEDULER in duties:
         loops.every("leftovers", CLEAN_SECONDS, parts.requests.clean_up)
         loops.every("files in step", STEP_SECONDS, parts.requests.agree)
         loops.every("expired files", EXPIRE_SECONDS, parts.files.expire)
+        mail = lookout.minding("the mail server", parts.delivery.work)
+        loops.every("mail", MAIL_SECONDS, mail)
+        loops.every("old mail", CLEAN_SECONDS, parts.mails.forget)
+        loops.every("lookout", LOOK_SECONDS, lookout.look)
+        loops.every("inspection", STEP_SECONDS, parts.inspection.nightly)
         loops.start("removed files", lambda: watch(parts.files, parts.place.watched))
 
 

@@ -149,6 +149,23 @@ class Users:
         """Return all users."""
         return tuple([await self._show(kept) for kept in await self._store.list_users()])
 
+    async def addresses(self, roles: Collection[Role]) -> tuple[str, ...]:
+        """Return the e-mail addresses of the active users of these roles."""
+        found = await self._store.list_users()
+        wanted = [kept for kept in found if kept.registered and kept.active and kept.role in roles]
+        return tuple([(await self._open(kept)).email for kept in wanted])
+
+    async def without_keys(self) -> tuple[UserId, ...]:
+        """Return the users who may log in but have no key, so cannot."""
+        found = await self._store.list_users()
+        wanted = [kept.user_id for kept in found if kept.registered and kept.active]
+        return tuple([each for each in wanted if not await self._keys.has_user_key(each)])
+
+    async def count_with_keys(self) -> int:
+        """Return how many users, of whatever standing, have a key."""
+        found = await self._store.list_users()
+        return sum([await self._keys.has_user_key(kept.user_id) for kept in found])
+
     async def register(self, new: NewUser, by: Role) -> Registered:
         """Give a person an account at the provider, a local user and a key.
 
