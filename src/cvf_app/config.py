@@ -21,10 +21,10 @@ from cvf_app.errors import Invalid
 from cvf_app.wire import decode, encode
 
 _HIGHEST_PORT = 65535
-_ADDRESS = re.compile(
-    r"[A-Za-z0-9!#$%&'*+/=?^_`{|}~-]+(\.[A-Za-z0-9!#$%&'*+/=?^_`{|}~-]+)*"
-    r"@[A-Za-z0-9]([A-Za-z0-9.-]{0,252}[A-Za-z0-9])?"
-)
+_ATOM = r"[A-Za-z0-9!#$%&'*+/=?^_`{|}~-]+"
+_LABEL = r"[A-Za-z0-9](?:[A-Za-z0-9-]{0,61}[A-Za-z0-9])?"
+_ADDRESS = re.compile(rf"{_ATOM}(?:\.{_ATOM})*@{_LABEL}(?:\.{_LABEL})*")
+_LONGEST_ADDRESS = 254
 _SIZE_NAME = re.compile(r"[a-z][a-z0-9-]{0,31}")
 _MOST_CORES, _MOST_MIB, _MOST_MINUTES = 4096, 2**26, 60 * 24 * 366
 # An interpreter with our libraries takes about half of it.
@@ -368,7 +368,7 @@ def _check_email(email: Email) -> None:
 
 def is_address(text: str) -> bool:
     """Say whether mail can go to or from this: an address in ASCII without quotes (RFC 5321)."""
-    return _ADDRESS.fullmatch(text) is not None
+    return len(text) <= _LONGEST_ADDRESS and _ADDRESS.fullmatch(text) is not None
 
 
 def _check_jobs(jobs: Jobs) -> None:

@@ -62,6 +62,7 @@ class Session:
     client: SMTP
     tls: str
     logged_in: bool
+    patience: float
 
     async def deliver(self, message: EmailMessage, sender: str, recipient: str) -> None:
         """Hand a message over; when this returns the server has taken it.
@@ -71,16 +72,23 @@ class Session:
             MailDown: the connection broke or hangs, or the server takes nothing from us.
         """
         content = message.as_bytes(policy=WIRE)
-        with _edge():
-            async with asyncio.timeout(PATIENCE_SECONDS):
+        with _edge(self.patience):
+            async with asyncio.timeout(self.patience):
                 await self.client.sendmail(sender, [recipient], content)
 
 
 class Relay:
     """The mail server of the configuration."""
 
-    def __init__(self, settings: Smtp, keys: KeyStore, our_name: str) -> None:
+    def __init__(
+        self,
+        settings: Smtp,
+        keys: KeyStore,
+        our_name: str,
+        patience: float = PATIENCE_SECONDS,
+    ) -> None:
         """Send through this server; `our_name` is the domain that we greet it with."""
+        self._patience = patience
         self._settings = settings
         self._keys = keys
         self._our_name = our_name
@@ -96,8 +104,8 @@ class Relay:
         """
         client = self._client()
         try:
-            with _edge():
-                async with asyncio.timeout(PATIENCE_SECONDS):
+            with _edge(self._patience):
+                async with asyncio.timeout(self._patience):
                     session = await self._open(client)
             yield session
             # All that we wanted is done; a server that takes our leave badly changes nothing.
@@ -120,7 +128,7 @@ class Relay:
                 )
             username, password = await self._login()
             await client.login(username, password)
-        return Session(client=client, tls=tls, logged_in=login.required)
+        return Session(client=client, tls=tls, logged_in=login.required, patience=self._patience)
 
     async def _login(self) -> tuple[str, str]:
         login = self._settings.authentication
@@ -147,7 +155,7 @@ class Relay:
             start_tls=False if at_once else starttls,
             tls_context=None if given.security == "none" else self._trust(),
             local_hostname=self._our_name,
-            timeout=PATIENCE_SECONDS,
+            timeout=self._patience,
         )
 
     def _trust(self) -> ssl.SSLContext:
@@ -165,7 +173,7 @@ class Relay:
 
 
 @contextmanager
-def _edge() -> Iterator[None]:
+def _edge(patience: float) -> Iterator[None]:
     """Turn the driver's errors into ours."""
     try:
         yield
@@ -183,9 +191,7 @@ def _edge() -> Iterator[None]:
         # Also a sender that it refuses: no other letter of ours would fare better.
         raise MailDown(f"The mail server takes nothing from us ({_code(fault)}).") from fault
     except TimeoutError as fault:
-        raise MailDown(
-            f"The mail server did not answer within {PATIENCE_SECONDS:g} seconds."
-        ) from fault
+        raise MailDown(f"The mail server did not answer within {patience:g} seconds.") from fault
     except (SMTPException, OSError) as fault:
         raise MailDown(_trouble(fault)) from fault
 

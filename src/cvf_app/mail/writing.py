@@ -21,6 +21,7 @@ from cvf_app.mail.model import Kind, LetterId
 
 _TEMPLATES = Path(__file__).parent / "templates"
 _LONGEST = 4000
+_ID_LENGTH = 36
 _SEVERAL_LINES = frozenset({"justification", "reason", "details"})
 
 
@@ -34,7 +35,7 @@ class Writer:
         """
         self._from = Address(sender.name, addr_spec=sender.address) if sender.address else None
         self.envelope_sender = on_behalf or sender.address
-        self._on_behalf = on_behalf
+        self._address = sender.address
         self.domain = sender.address.rpartition("@")[2]
         self._instance = sender.name or "Cafe Variome"
         self._templates = Environment(
@@ -65,12 +66,12 @@ class Writer:
         subject, text = self._words(kind, facts)
         message = EmailMessage()
         message["From"] = self._from
-        if self._on_behalf and self._on_behalf != self._from:
-            message["Sender"] = Address(addr_spec=self._on_behalf)
+        if self.envelope_sender != self._address:
+            message["Sender"] = Address(addr_spec=self.envelope_sender)
         message["To"] = Address(addr_spec=recipient)
         message["Subject"] = subject
         message["Date"] = created.astimezone(UTC)
-        message["Message-ID"] = f"<{letter_id}@{self.domain}>"
+        message["Message-ID"] = f"<{letter_id[:_ID_LENGTH]}@{self.domain}>"
         # RFC 3834: nobody's absence note answers.
         message["Auto-Submitted"] = "auto-generated"
         message.set_content(text)
