@@ -7,8 +7,8 @@ from uuid import uuid4
 
 import pytest
 
-from cvf_app.assembly import maintain, shared_secret
 from cvf_app.backends.mongo import Mongo, mongo_uri
+from cvf_app.operating import maintain, shared_secret
 from cvf_app.principal import Role
 from cvf_app.settings.model import PARTS
 from tests.support import nodes

@@ -146,12 +146,19 @@ def _source(name: str) -> dict[str, Any]:
 
 @asynccontextmanager
 async def node(
-    folder: Path, mongo_url: str, redis_url: str, duties: str = ""
+    folder: Path,
+    mongo_url: str,
+    redis_url: str,
+    duties: str = "",
+    more: dict[str, Any] | None = None,
 ) -> AsyncIterator[Node]:
-    """Serve a new instance in this event loop until the end of the block."""
+    """Serve a new instance in this event loop until the end of the block.
+
+    `more` are further blocks of its configuration.
+    """
     issuer = Issuer()
     await issuer.start()
-    config = _config(folder, mongo_url, redis_url, issuer)
+    config = _config(folder, mongo_url, redis_url, issuer, more or {})
     keys = FileKeyStore.open(folder / "keys", create=True)
     await keys.write_secret("identity/scim", {"client_id": "scim", "client_secret": "x"})
     await keys.close()
@@ -204,7 +211,9 @@ async def _ready(made: Node, serving: "asyncio.Task[None]") -> None:
             await asyncio.sleep(0.05)
 
 
-def _config(folder: Path, mongo_url: str, redis_url: str, issuer: Issuer) -> Config:
+def _config(
+    folder: Path, mongo_url: str, redis_url: str, issuer: Issuer, more: dict[str, Any]
+) -> Config:
     where = uri_parser.parse_uri(mongo_url)
     host, port = where["nodelist"][0]
     redis = (
@@ -228,7 +237,7 @@ def _config(folder: Path, mongo_url: str, redis_url: str, issuer: Issuer) -> Con
         "Secrets": {"Provider": "file", "Path": str(folder / "keys")},
         "Metrics": {"Prometheus": {"Enabled": True, "Key": "scrape"}},
     }
-    file.write_text(json.dumps(blocks))
+    file.write_text(json.dumps(blocks | more))
     return load(file)
 
 

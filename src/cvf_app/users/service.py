@@ -188,6 +188,19 @@ class Users:
         found = await self._store.list_users()
         return tuple([await self.show(kept) for kept in found if kept.registered])
 
+    async def without_keys(self) -> tuple[UserId, ...]:
+        """Return the users who were let in but have no key, so cannot log in."""
+        found = await self._store.list_users()
+        wanted = [
+            each.user_id for each in found if each.registered and each.active and each.permitted
+        ]
+        return tuple([each for each in wanted if not await self._keys.has_user_key(each)])
+
+    async def count_with_keys(self) -> int:
+        """Return how many users, of whatever standing, have a key."""
+        found = await self._store.list_users()
+        return sum([await self._keys.has_user_key(kept.user_id) for kept in found])
+
     async def list_local(self) -> tuple[User, ...]:
         """Return the users who have a key, so may log in here once they are active.
 
@@ -237,8 +250,8 @@ class Users:
         accounts = self._accounts
         if accounts is None:
             raise Unavailable(
-                "The identity provider does not let us make accounts. Let the person log in once "
-                "with automatic registration switched on; then activate them and permit their login."
+                "The identity provider does not let us make accounts. Let the person log in once, "
+                "with automatic registration on; then activate them and permit their login."
             )
         index = await self._sealing.username_index(new.username)
         async with self._alone(f"register:{index}") if self._alone else nullcontext():

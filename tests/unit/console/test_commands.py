@@ -31,7 +31,7 @@ class TestHelp:
          "sources create", "sources report", "upload", "ingest",
          "remap", "query", "history", "pipelines create", "attributes set", "attributes check",
          "groups create", "jobs follow", "jobs log", "jobs delete", "jobs resources", "sample",
-         "files get"],
+         "files get", "mail test", "mail list", "mail retry", "inspect"],
     )  # fmt: skip
     def test_every_command_has_help(self, words: str) -> None:
         assert RUNNER.invoke(command.app, [*words.split(), "--help"]).exit_code == 0
