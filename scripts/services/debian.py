@@ -49,7 +49,7 @@ class Chromium(Service):
     """The browser; nothing is started, a test drives it itself (Playwright, `--no-sandbox`)."""
 
     name: ClassVar[str] = "chromium"
-    what: ClassVar[str] = "Chromium of the PATH, else Debian's package (290 MB, needs root)"
+    what: ClassVar[str] = "Chromium"
     port_names: ClassVar[tuple[str, ...]] = ()
     _NAMES = ("chromium", "chromium-browser", "google-chrome")
 

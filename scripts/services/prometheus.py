@@ -35,7 +35,7 @@ class Prometheus(Service):
     """A Prometheus that scrapes itself until it is told more."""
 
     name: ClassVar[str] = "prometheus"
-    what: ClassVar[str] = "Prometheus and promtool of the PATH, else Debian's"
+    what: ClassVar[str] = "Prometheus with promtool"
     start_seconds: ClassVar[float] = 30.0
 
     def install(self, cache: Cache) -> None:
@@ -81,7 +81,7 @@ class Alertmanager(Service):
     """An Alertmanager that tells nobody until it is told whom."""
 
     name: ClassVar[str] = "alertmanager"
-    what: ClassVar[str] = "Alertmanager of the PATH, else Debian's"
+    what: ClassVar[str] = "Alertmanager"
     start_seconds: ClassVar[float] = 30.0
 
     def install(self, cache: Cache) -> None:
