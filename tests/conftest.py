@@ -3,6 +3,7 @@
 import json
 import os
 from pathlib import Path
+from uuid import uuid4
 
 import pytest
 import pytest_socket
@@ -12,6 +13,7 @@ from cvf_app.assembly import create_app
 from cvf_app.config import load
 from cvf_app.duties import parse
 from tests.support import nodes, servers, services, table
+from tests.support import realm as realms
 from tests.support.shared import NO_SHARED
 
 settings.register_profile(
@@ -121,6 +123,28 @@ def prometheus():
 def oidc_provider():
     """The certified OpenID provider of npm (`servers.OidcProvider`)."""
     yield from _one("oidc-provider")
+
+
+@pytest.fixture(scope="session")
+def realm(keycloak, smtp, tmp_path_factory):
+    """A realm in a real Keycloak, made by the setup script, that mails to a real mail server."""
+    made = realms.Realm(
+        address=keycloak.address,
+        name=f"cv3-{uuid4().hex[:8]}",
+        username=keycloak.username,
+        password=keycloak.password,
+        folder=tmp_path_factory.mktemp("realm"),
+    )
+    made.configure(
+        Email={
+            "From": {"Address": "cafe-variome@example.org", "Name": "Cafe Variome"},
+            "SMTP": {"Host": smtp.host, "Port": smtp.plain_port, "Security": "none"},
+        }
+    )
+    done = made.set_up()
+    assert done.returncode == 0, done.stdout + done.stderr
+    yield made
+    made.admin().delete_realm(made.name)
 
 
 ALLOWED_SKIPS = (

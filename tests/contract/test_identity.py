@@ -21,14 +21,16 @@ from cvf_app.backends.http import Http
 from cvf_app.backends.keycloak import KeycloakServer
 from cvf_app.backends.keystore import FileKeyStore
 from cvf_app.clock import now
+from cvf_app.console.login import challenge
 from cvf_app.errors import Invalid, Unauthenticated, Unavailable
 from cvf_app.users.identity import Identity
 from cvf_app.users.identity.device import Pending
 from cvf_app.users.identity.keycloak import Keycloak
 from cvf_app.users.identity.oidc import CLIENT_SECRET, Oidc
-from tests.support import providers
+from tests.support.canaille import ADMINISTRATOR, Canaille, canaille_python
 from tests.support.gate import Gate
 from tests.support.providers import REDIRECT, Real
+from tests.support.realm import CLIENT
 
 PROVIDERS = ("keycloak", "keycloak as a plain provider", "oidc-provider", "canaille")
 
@@ -61,12 +63,50 @@ class Subject:
         return await self.identity.exchange_code(**await self.code())
 
 
+@pytest.fixture(scope="module")
+def at_keycloak(realm):
+    return Real(
+        issuer=realm.issuer,
+        client_id=CLIENT,
+        client_secret=realm.client_secret(),
+        username="ada",
+        password=realm.person("ada"),
+    )
+
+
+@pytest.fixture(scope="module")
+def at_oidc_provider(oidc_provider):
+    return Real(
+        issuer=oidc_provider.address,
+        client_id=oidc_provider.client_id,
+        client_secret=oidc_provider.client_secret,
+        username="ada",
+        password="any",
+    )
+
+
+@pytest.fixture(scope="module")
+def at_canaille(tmp_path_factory):
+    python = canaille_python()
+    if python is None:
+        pytest.skip("Canaille is not installed and CV3_TEST_CANAILLE_PYTHON is not set")
+    running = Canaille(tmp_path_factory.mktemp("canaille"), python)
+    running.start()
+    yield Real(
+        issuer=running.issuer,
+        client_id=running.client_id,
+        client_secret=running.client_secret,
+        username=ADMINISTRATOR,
+        password=running.password,
+        has_device=False,
+    )
+    running.stop()
+
+
 @pytest.fixture(scope="module", params=PROVIDERS)
 async def subject(request, tmp_path_factory):
     name = request.param
-    real: Real = request.getfixturevalue(
-        {"oidc-provider": "oidc_provider", "canaille": "canaille"}.get(name, "keycloak")
-    )
+    real: Real = request.getfixturevalue(f"at_{name.partition(' ')[0].replace('-', '_')}")
     keys = FileKeyStore.open(tmp_path_factory.mktemp("keys") / "keys", create=True)
     await keys.write_secret(CLIENT_SECRET, {"client_secret": real.client_secret})
     async with _gate(real.issuer) as gate:
@@ -233,12 +273,12 @@ class TestVerify:
 class TestDevice:
     async def test_login_by_device_code(self, subject):
         verifier = "v" * 64
-        challenge = providers.challenge(verifier)
+        bound = challenge(verifier)
         if not subject.real.has_device:
             with pytest.raises(Invalid, match="device code"):
-                await subject.identity.start_device(challenge)
+                await subject.identity.start_device(bound)
             return
-        device = await subject.identity.start_device(challenge)
+        device = await subject.identity.start_device(bound)
         assert device.verification_uri.startswith(_origin(subject.real.issuer))
         with pytest.raises(Pending):
             await subject.identity.poll_device(device.device_code, verifier)
@@ -263,7 +303,7 @@ class TestProviderDown:
             ):
                 with pytest.raises(Unavailable, match="The identity provider"):
                     await asked
-            with pytest.raises(Unavailable, match="The identity provider|identity provider"):
+            with pytest.raises(Unavailable, match="identity provider"):
                 await subject.make().verify(token)
         finally:
             await subject.gate.open()

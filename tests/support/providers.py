@@ -21,7 +21,6 @@ SCOPE = "openid profile email offline_access"
 class Real:
     """A provider that runs, our client at it, and a person."""
 
-    name: str
     issuer: str
     client_id: str
     client_secret: str
@@ -66,6 +65,8 @@ class Real:
 class Consent(Walk):
     """A person who presses every button that agrees."""
 
+    agrees = ("accept", "confirm")
+
     def agree(self, start: str) -> None:
         """Walk on from page to page until one asks for nothing more."""
         address, answer = start, self._visit("GET", start)
@@ -79,7 +80,7 @@ class Consent(Walk):
             if not form.fields and not form.buttons:
                 return
             fields = self._filled(form)
-            for name in ("accept", "confirm"):
+            for name in self.agrees:
                 if name in form.buttons:
                     fields[name] = next(iter(form.buttons[name])) or "yes"
             address = urljoin(address, form.action) if form.action else address

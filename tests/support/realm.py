@@ -2,6 +2,7 @@
 
 import json
 import os
+import secrets
 import subprocess
 import sys
 from dataclasses import dataclass
@@ -72,6 +73,26 @@ class Realm:
             check=False,
             timeout=120,
         )
+
+    def person(self, username: str) -> str:
+        """Make an account that can log in, and return its password."""
+        password = secrets.token_urlsafe(18)
+        self.admin().create_user(
+            {
+                "username": username,
+                "email": f"{username}@example.org",
+                "firstName": username,
+                "lastName": "Tester",
+                "enabled": True,
+                "credentials": [{"type": "password", "value": password, "temporary": False}],
+            }
+        )
+        return password
+
+    def client_secret(self) -> str:
+        """Return our client's secret, as the administrator sees it."""
+        admin = self.admin()
+        return str(admin.get_client_secrets(admin.get_client_id(CLIENT))["value"])
 
     def admin(self) -> KeycloakAdmin:
         """Be Keycloak's administrator, in this realm."""
