@@ -18,6 +18,7 @@ class Gate:
     passed: int = 0
     _server: asyncio.Server | None = None
     _open: set[asyncio.StreamWriter] = field(default_factory=set)
+    _passing: set["asyncio.Task[None]"] = field(default_factory=set)
 
     @property
     def address(self) -> str:
@@ -37,10 +38,14 @@ class Gate:
         server.close()
         for writer in list(self._open):
             writer.transport.abort()
+        await asyncio.gather(*self._passing, return_exceptions=True)
         await server.wait_closed()
 
     async def _pass(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         self.passed += 1
+        task = asyncio.current_task()
+        self._passing.add(task)
+        task.add_done_callback(self._passing.discard)
         parts = urlsplit(self.target)
         there, back = await asyncio.open_connection(parts.hostname, parts.port)
         both = {writer, back}

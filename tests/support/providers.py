@@ -10,11 +10,10 @@ from dataclasses import dataclass
 from urllib.parse import urlencode, urljoin
 
 from cvf_app.backends.http import Http
-from cvf_app.console.login import challenge, code_of
+from cvf_app.console.login import SCOPE, challenge, code_of
 from cvf_app.console.walk import Form, Walk
 
 REDIRECT = "http://127.0.0.1/callback"
-SCOPE = "openid profile email offline_access"
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -14,6 +14,7 @@ from datetime import timedelta
 from typing import TypeVar
 from urllib.parse import quote
 
+import msgspec
 import structlog
 from joserfc import jwt
 from joserfc.errors import JoseError
@@ -133,7 +134,12 @@ class Oidc:
         if endpoint is None:
             raise Invalid(f"{SERVICE} does not offer the login by device code.")
         fields = {"scope": SCOPE, "code_challenge": challenge, "code_challenge_method": "S256"}
-        return await self._ask(endpoint, fields, DeviceLogin)
+        begun = await self._ask(endpoint, fields, DeviceLogin)
+        return msgspec.structs.replace(
+            begun,
+            verification_uri=self._for_people(begun.verification_uri),
+            verification_uri_complete=self._for_people(begun.verification_uri_complete),
+        )
 
     async def poll_device(self, device_code: str, verifier: str) -> Tokens:
         """Exchange a device code for tokens, once the person has agreed."""
