@@ -164,7 +164,7 @@ async def node(
     await keys.close()
     await install(config, username="admin", subject="admin", email="admin@example.org")
     try:
-        async with _served(config, duties, issuer, folder) as made:
+        async with served(config, duties, issuer, folder) as made:
             yield made
     finally:
         await issuer.stop()
@@ -173,13 +173,13 @@ async def node(
 @asynccontextmanager
 async def beside(first: Node, duties: str = "") -> AsyncIterator[Node]:
     """Serve another app of the same instance, as a second process would."""
-    async with _served(first.config, duties, first.issuer, first.folder) as made:
+    async with served(first.config, duties, first.issuer, first.folder) as made:
         made.people = first.people
         yield made
 
 
 @asynccontextmanager
-async def _served(config: Config, duties: str, issuer: Issuer, folder: Path) -> AsyncIterator[Node]:
+async def served(config: Config, duties: str, issuer: Issuer, folder: Path) -> AsyncIterator[Node]:
     port = free_port()
     server = ServerConfig()
     server.bind = [f"127.0.0.1:{port}"]
@@ -214,24 +214,10 @@ async def _ready(made: Node, serving: "asyncio.Task[None]") -> None:
 def _config(
     folder: Path, mongo_url: str, redis_url: str, issuer: Issuer, more: dict[str, Any]
 ) -> Config:
-    where = uri_parser.parse_uri(mongo_url)
-    host, port = where["nodelist"][0]
-    redis = (
-        {"Path": redis_url.removeprefix("unix://").partition("?")[0]}
-        if redis_url.startswith("unix://")
-        else _host_and_port(redis_url)
-    )
     file = folder / "instance_config.json"
     blocks = {
         "Mode": "local",
-        "MongoDB": {
-            "Host": host,
-            "Port": port,
-            "User": where["username"] or "",
-            "Password": where["password"] or "",
-            "Database": f"cv3_test_{uuid4().hex[:12]}",
-        },
-        "Redis": redis,
+        **where(mongo_url, redis_url),
         "Data": {"UploadPath": str(folder / "data")},
         "Identity": {"Provider": "oidc", "Issuer": issuer.address, "Client": CLIENT},
         "Secrets": {"Provider": "file", "Path": str(folder / "keys")},
@@ -239,6 +225,27 @@ def _config(
     }
     file.write_text(json.dumps(blocks | more))
     return load(file)
+
+
+def where(mongo_url: str, redis_url: str) -> dict[str, Any]:
+    """Return the blocks of a configuration that name these servers, and a new database."""
+    found = uri_parser.parse_uri(mongo_url)
+    host, port = found["nodelist"][0]
+    redis = (
+        {"Path": redis_url.removeprefix("unix://").partition("?")[0]}
+        if redis_url.startswith("unix://")
+        else _host_and_port(redis_url)
+    )
+    return {
+        "MongoDB": {
+            "Host": host,
+            "Port": port,
+            "User": found["username"] or "",
+            "Password": found["password"] or "",
+            "Database": f"cv3_test_{uuid4().hex[:12]}",
+        },
+        "Redis": redis,
+    }
 
 
 def _host_and_port(redis_url: str) -> dict[str, Any]:
