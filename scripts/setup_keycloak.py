@@ -20,12 +20,17 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from keycloak import KeycloakAdmin, KeycloakOpenIDConnection
-from keycloak.exceptions import KeycloakAuthenticationError, KeycloakError, KeycloakGetError
+from keycloak.exceptions import (
+    KeycloakAuthenticationError,
+    KeycloakError,
+    KeycloakGetError,
+    KeycloakPostError,
+)
 
 from cvf_app.assembly import open_backends
 from cvf_app.backends.keystore import FileKeyStore, KeyStore
 from cvf_app.config import Config, load, surroundings
-from cvf_app.errors import CafeVariomeError, Invalid, NotFound
+from cvf_app.errors import CafeVariomeError, Invalid, NotFound, Unauthenticated
 from cvf_app.users.identity.configured import check_keycloak, client_id
 from cvf_app.users.identity.oidc import CLIENT_SECRET
 from cvf_app.users.identity.realm import (
@@ -254,6 +259,7 @@ def connect(given: argparse.Namespace, config: Config) -> KeycloakAdmin:
 
     Raises:
         Invalid: there is no name or password to log in with.
+        Unauthenticated: Keycloak does not take them.
     """
     password = os.environ.get("KEYCLOAK_ADMIN_PASSWORD", "")
     if given.password_stdin:
@@ -266,16 +272,21 @@ def connect(given: argparse.Namespace, config: Config) -> KeycloakAdmin:
             "KEYCLOAK_ADMIN_PASSWORD, or use --admin and --password-stdin."
         )
     keycloak = config.keycloak
-    return KeycloakAdmin(
-        connection=KeycloakOpenIDConnection(
-            server_url=f"{(keycloak.backend_url or keycloak.url).rstrip('/')}/",
-            username=given.admin,
-            password=password,
-            user_realm_name=given.admin_realm,
-            realm_name=keycloak.realm,
-            timeout=30,
-        )
+    connection = KeycloakOpenIDConnection(
+        server_url=f"{(keycloak.backend_url or keycloak.url).rstrip('/')}/",
+        username=given.admin,
+        password=password,
+        user_realm_name=given.admin_realm,
+        realm_name=keycloak.realm,
+        timeout=30,
     )
+    try:
+        connection.get_token()
+    except (KeycloakAuthenticationError, KeycloakPostError) as fault:
+        raise Unauthenticated(
+            "Keycloak does not take this administrator's name and password."
+        ) from fault
+    return KeycloakAdmin(connection=connection)
 
 
 def work(given: argparse.Namespace) -> int:
@@ -310,8 +321,6 @@ def main(arguments: list[str] | None = None) -> int:
         return MISUSED
     except CafeVariomeError as fault:
         sys.stderr.write(f"{fault.sentence}\n")
-    except KeycloakAuthenticationError:
-        sys.stderr.write("Keycloak does not take this administrator's name and password.\n")
     except KeycloakError as fault:
         sys.stderr.write(f"Keycloak refused ({fault}).\n")
     return FAILED

@@ -9,10 +9,8 @@ _.AsyncIOMotorCollection
 # config.py: keys of the published file that are read and checked before their feature lands
 _.access_token_enabled
 _.auth
-_.authentication
 _.backup_count
 _.cluster
-_.from_
 _.hec_endpoint
 _.kv2_path
 _.kv2_prefix
@@ -23,8 +21,6 @@ _.neo4j
 _.nexus_mode
 _.redirect_url
 _.redirect_urls
-_.security
-_.sender
 _.splunk_hec
 _.transit_path
 _.vault
@@ -117,3 +113,7 @@ _.milliseconds
 _.owner_address
 _.ready
 _.scrape
+
+# tests/support/sink.py: called by aiosmtpd
+_.handle_DATA
+_.handle_RCPT

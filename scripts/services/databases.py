@@ -26,7 +26,7 @@ class Redis(Service):
     """A `redis-server` or `valkey-server`, with its log of changes on disk."""
 
     name: ClassVar[str] = "redis"
-    what: ClassVar[str] = "redis-server of the PATH, else Valkey from its Python package"
+    what: ClassVar[str] = "Redis or Valkey"
     start_seconds: ClassVar[float] = 20.0
 
     def install(self, cache: Cache) -> None:
@@ -65,7 +65,8 @@ class MongoDB(Service):
     """SecantusDB, the server of local mode; a real MongoDB is used by its address alone."""
 
     name: ClassVar[str] = "mongodb"
-    what: ClassVar[str] = "SecantusDB, which speaks MongoDB's protocol"
+    what: ClassVar[str] = "SecantusDB"
+    stands_in: ClassVar[bool] = True
     start_seconds: ClassVar[float] = 30.0
     # It closes its files for longer than ten seconds when much was written.
     stop_seconds: ClassVar[float] = 40.0
@@ -103,7 +104,8 @@ class MongoDBJava(Service):
     """mongo-java-server: a second opinion on operators. In memory, so nothing outlives it."""
 
     name: ClassVar[str] = "mongodb-java"
-    what: ClassVar[str] = f"mongo-java-server {_JAVA_VERSION}, needs Java 17; in memory only"
+    what: ClassVar[str] = f"mongo-java-server {_JAVA_VERSION}"
+    stands_in: ClassVar[bool] = True
     by_name_only: ClassVar[bool] = True
 
     def install(self, cache: Cache) -> None:

@@ -21,7 +21,7 @@ class Keycloak(Service):
     """A server with the realm `master` and one administrator; a realm of ours is made by others."""
 
     name: ClassVar[str] = "keycloak"
-    what: ClassVar[str] = f"Keycloak {VERSION}, needs Java 17"
+    what: ClassVar[str] = f"Keycloak {VERSION}"
     port_names: ClassVar[tuple[str, ...]] = ("port", "management")
     start_seconds: ClassVar[float] = 180.0
 

@@ -42,7 +42,7 @@ class Neo4j(Service):
     """A server that speaks Bolt and asks for a password."""
 
     name: ClassVar[str] = "neo4j"
-    what: ClassVar[str] = f"Neo4j {VERSION}, needs Java 17"
+    what: ClassVar[str] = f"Neo4j {VERSION}"
     start_seconds: ClassVar[float] = 120.0
     stop_seconds: ClassVar[float] = 40.0
 

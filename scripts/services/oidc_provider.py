@@ -27,7 +27,7 @@ class OidcProvider(Service):
     """A provider with one confidential client, whose redirects go to loopback on any port."""
 
     name: ClassVar[str] = "oidc-provider"
-    what: ClassVar[str] = f"npm oidc-provider {VERSION}, needs Node.js {_LEAST_NODE}"
+    what: ClassVar[str] = f"npm oidc-provider {VERSION}"
     start_seconds: ClassVar[float] = 30.0
 
     def install(self, cache: Cache) -> None:

@@ -31,6 +31,8 @@ class Service(ABC):
     port_names: ClassVar[tuple[str, ...]] = ("port",)
     start_seconds: ClassVar[float] = 60.0
     stop_seconds: ClassVar[float] = 20.0
+    stands_in: ClassVar[bool] = False
+    """Whether it is something else than what a hospital runs, and only speaks its protocol."""
     by_name_only: ClassVar[bool] = False
     """Whether `up` without names passes it over."""
 

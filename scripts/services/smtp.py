@@ -17,7 +17,7 @@ class Smtp(Service):
     """Three ports: STARTTLS with a login, TLS from the start with a login, plain without one."""
 
     name: ClassVar[str] = "smtp"
-    what: ClassVar[str] = "a mail server that keeps what it gets (aiosmtpd)"
+    what: ClassVar[str] = "a mail server that keeps what it gets"
     port_names: ClassVar[tuple[str, ...]] = ("port", "tls_port", "plain_port")
     start_seconds: ClassVar[float] = 20.0
 

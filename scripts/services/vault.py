@@ -25,7 +25,7 @@ class Vault(Service):
     """A Vault that is initialised and unsealed; its root token and its key stand in a file."""
 
     name: ClassVar[str] = "vault"
-    what: ClassVar[str] = f"Vault {VERSION}, compiled here with Go (5 minutes, once)"
+    what: ClassVar[str] = f"Vault {VERSION}, compiled here"
 
     def install(self, cache: Cache) -> None:
         """Fetch the modules and compile them with our main."""
@@ -69,7 +69,7 @@ class VaultSealed(Vault):
     """A Vault that is initialised and left sealed."""
 
     name: ClassVar[str] = "vault-sealed"
-    what: ClassVar[str] = "the same Vault, initialised and left sealed"
+    what: ClassVar[str] = f"Vault {VERSION}, left sealed"
     by_name_only: ClassVar[bool] = True
 
     def settle(self, home: Home) -> None:
@@ -130,7 +130,7 @@ def _place() -> str:
 
 
 def _need_go() -> None:
-    need("go", "and Vault is compiled with it", "install Go 1.21 or newer from go.dev")
+    need("go", "and Vault is compiled with it", "install Go 1.21 or newer")
 
 
 def _build(cache: Cache, folder: Path) -> None:

@@ -76,7 +76,7 @@ def _install(given: argparse.Namespace) -> int:
 
 
 def _operate(given: argparse.Namespace) -> int:
-    from cvf_app.assembly import maintain, shared_secret  # noqa: PLC0415 - as in `_install`
+    from cvf_app.operating import maintain, shared_secret  # noqa: PLC0415 - as in `_install`
 
     config = load(given.config or surroundings().config_path)
     if given.word == "shared-secret":

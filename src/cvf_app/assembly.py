@@ -20,6 +20,7 @@ from cvf_app.backends import log
 from cvf_app.backends.http import Http
 from cvf_app.backends.keycloak import KeycloakServer
 from cvf_app.backends.keystore import FileKeyStore, KeyStore
+from cvf_app.backends.mail import Relay
 from cvf_app.backends.mongo import Mongo, mongo_uri
 from cvf_app.backends.queue import Queue
 from cvf_app.backends.redis import Redis, redis_url
@@ -41,8 +42,10 @@ from cvf_app.jobs.sizes import Sizes
 from cvf_app.jobs.store import JobStore
 from cvf_app.jobs.worker import Worker
 from cvf_app.loops import Loops
+from cvf_app.mail.delivery import Delivery
 from cvf_app.mail.service import Mails
 from cvf_app.mail.store import MailStore
+from cvf_app.mail.writing import Writer
 from cvf_app.networks.service import Networks
 from cvf_app.networks.store import NetworkStore
 from cvf_app.parts import provide
@@ -50,7 +53,6 @@ from cvf_app.pipelines.service import Pipelines
 from cvf_app.pipelines.store import PipelineStore
 from cvf_app.records.service import SLOTS, Records
 from cvf_app.records.store import RecordStore
-from cvf_app.settings.model import Maintenance
 from cvf_app.settings.operators import Operators
 from cvf_app.settings.service import Cleanup, FrontEndLog, Settings
 from cvf_app.settings.store import SettingsStore
@@ -64,8 +66,12 @@ from cvf_app.sources.store import SourceStore
 from cvf_app.updates.hub import Hub
 from cvf_app.updates.outbox import Outbox
 from cvf_app.updates.stopping import on_term
+from cvf_app.upkeep.inspection import Inspection
+from cvf_app.upkeep.lookout import Lookout
+from cvf_app.upkeep.store import UpkeepStore
 from cvf_app.users.access_requests.service import AccessRequests
 from cvf_app.users.access_requests.store import AccessRequestStore
+from cvf_app.users.alerts import Alerts
 from cvf_app.users.arrivals import Arrivals
 from cvf_app.users.identity.configured import issuer, keycloak_server, people
 from cvf_app.users.people import People
@@ -74,9 +80,9 @@ from cvf_app.users.service import Users
 from cvf_app.users.store import UserStore
 from cvf_app.web import access, cors, errors, intake, openapi
 from cvf_app.web import routes as web_routes
+from cvf_app.web.access import PEOPLE
 from cvf_app.web.limits import Limits, Turns
 from cvf_app.web.routes import Vitals
-from cvf_app.wire import convert
 
 MOST_CONNECTIONS = 64
 # Uploads have limits of their own, and every other handler reads a megabyte at most.
@@ -87,6 +93,9 @@ TEND_SECONDS = 1.0
 MEASURE_SECONDS = 15.0
 STEP_SECONDS = 600.0
 EXPIRE_SECONDS = 1.0
+MAIL_SECONDS = 2.0
+ALARM_SECONDS = 5.0
+LOOK_SECONDS = 60.0
 
 
 @dataclass(frozen=True)
@@ -164,6 +173,9 @@ class Parts:
     mails: Mails
     settings: Settings
     operators: Operators
+    delivery: Delivery
+    alerts: Alerts
+    inspection: Inspection
     users: Users
     people: People
     access_requests: AccessRequests
@@ -195,20 +207,31 @@ class Parts:
             database.announce(interfaces.announcers(outbox))
         mail_store = MailStore(mongo)
         mails = Mails(mail_store, keys, clock.now, configured=bool(config.email.smtp.host))
+        writer = Writer(config.email.from_, config.email.sender)
+        relay = Relay(config.email.smtp, keys, writer.domain)
+        delivery = Delivery(mails, mail_store, relay, writer, clock.now)
         identity, accounts = people(config, backends.http, keys, backends.keycloak, clock.now)
         user_store = UserStore(mongo.collection("users"))
         limits = Limits(backends.redis.count, config.mongo_db.database)
+        turns = Turns(backends.redis.alone, config.mongo_db.database)
         settings_store = SettingsStore(mongo)
         settings = Settings(settings_store)
         arrivals = Arrivals(user_store, Sealing(keys), limits, settings.registers_arrivals)
         users = Users(
-            user_store, identity, accounts, keys, clock.now, mails=mails, arrivals=arrivals
+            user_store,
+            identity,
+            accounts,
+            keys,
+            clock.now,
+            mails=mails,
+            arrivals=arrivals,
+            alone=turns.alone,
         )
+        alerts = Alerts(mails, delivery, lambda: users.addresses(PEOPLE))
         networks = Networks(NetworkStore(mongo))
         source_store = SourceStore(mongo, backends.heavy, config.mongo_db.max_jobs)
         group_store = GroupStore(mongo)
         groups = Groups(group_store, networks, user_store.known, source_store.known)
-        turns = Turns(backends.redis.alone, config.mongo_db.database)
         leaving = (groups.forget_user, settings_store.forget_user)
         persons = People(users, user_store, keys, mails, alone=turns.alone, leaving=leaving)
         request_store = AccessRequestStore(mongo)
@@ -239,6 +262,8 @@ class Parts:
             slots=config.mongo_db.max_jobs,
             ledger=ledger,
         )
+        upkeep = UpkeepStore(mongo.collection("inspections"))
+        inspection = Inspection(upkeep, users, keys, sources, jobs, alerts, clock.now)
         watched = interfaces.Watched(users, groups, networks, jobs, pipelines, sources, records)
         outbox.know(watched.interfaces)
         hub = Hub(backends.stream, watched.interfaces, watched.admit, watched.standings)
@@ -257,6 +282,9 @@ class Parts:
             mails=mails,
             settings=settings,
             operators=Operators(keys, clock.now),
+            delivery=delivery,
+            alerts=alerts,
+            inspection=inspection,
             users=users,
             people=persons,
             access_requests=access_requests,
@@ -311,12 +339,13 @@ def create_app(
         async with open_backends(config) as backends:
             loops = Loops()
             parts = Parts.build(config, backends, answers_here=Duty.RECORD_COMPILER in duties)
-            _provide(app, config, duties, backends, parts)
-            _start(loops, duties, parts)
+            lookout = _provide(app, config, duties, backends, parts)
+            _start(loops, duties, parts, lookout)
             with on_term(parts.hub.stop):
                 yield
             parts.hub.stop()
             await loops.stop()
+            await parts.alerts.last_words(loops.dead)
             await parts.outbox.flush()
 
     return app
@@ -333,22 +362,9 @@ async def install(config: Config, *, username: str, subject: str, email: str) ->
         await parts.users.ensure_administrator(username, subject, email)
 
 
-async def maintain(config: Config, *, on: bool, message: str) -> None:
-    """Begin or end maintenance from the machine itself; the processes follow."""
-    wanted = convert({"maintenance": on, "message": message}, Maintenance)
-    async with open_backends(config) as backends:
-        await Settings(SettingsStore(backends.mongo)).maintain(wanted)
-
-
-async def shared_secret(config: Config) -> str:
-    """Return the secret of operators' tools."""
-    async with open_backends(config) as backends:
-        return await Operators(backends.keys, clock.now).secret()
-
-
 def _provide(
     app: Quart, config: Config, duties: frozenset[Duty], backends: Backends, parts: Parts
-) -> None:
+) -> Lookout:
     async def database() -> str:
         await backends.mongo.ping()
         return "MongoDB protocol"
@@ -362,6 +378,7 @@ def _provide(
 
     vitals = Vitals(
         checks={"database": database, "broker": broker, "identity": identity},
+        asides={"mail": parts.mails.health},
         mode=config.mode.value,
         config=config.digest,
         duties=tuple(sorted(duty.value for duty in duties)),
@@ -372,14 +389,19 @@ def _provide(
     data = (parts.pipelines, parts.sources, parts.requests, parts.attributes, parts.dry_runs)
     persons = (parts.people, parts.access_requests, parts.settings, parts.front_end_log)
     more = (parts.hosts, *data, parts.records, parts.hub, *persons, parts.cleanup, vitals)
-    provide(app, {type(service): service for service in (*services, *more)})
+    letters = (parts.mails, parts.delivery, parts.inspection)
+    provide(app, {type(service): service for service in (*services, *more, *letters)})
     app.extensions["cv3_authenticate"] = parts.users.authenticate
     app.extensions["cv3_operators"] = parts.operators.check
     app.extensions["cv3_closed"] = parts.settings.closed
+    lookout = Lookout(parts.alerts, vitals.checks, Path(config.data.upload_path))
+    app.extensions["cv3_credentials_refused"] = lookout.refused
+    return lookout
 
 
-def _start(loops: Loops, duties: frozenset[Duty], parts: Parts) -> None:
+def _start(loops: Loops, duties: frozenset[Duty], parts: Parts, lookout: Lookout) -> None:
     loops.start("announcements", parts.outbox.drain)
+    loops.every("alarms", ALARM_SECONDS, parts.alerts.raise_noted)
     if duties & {Duty.ADMIN, Duty.QUERY}:
         loops.start("updates", parts.hub.read)
         loops.every("open streams", TEND_SECONDS, parts.hub.tend)
@@ -391,10 +413,16 @@ def _start(loops: Loops, duties: frozenset[Duty], parts: Parts) -> None:
         loops.every("unanswered queries", RECOVER_SECONDS, parts.records.recover)
     if Duty.EXPORTER in duties:
         loops.every("job gauges", MEASURE_SECONDS, parts.jobs.measure)
+        loops.every("mail gauges", MEASURE_SECONDS, parts.mails.measure)
     if Duty.SCHEDULER in duties:
         loops.every("leftovers", CLEAN_SECONDS, parts.requests.clean_up)
         loops.every("files in step", STEP_SECONDS, parts.requests.agree)
         loops.every("expired files", EXPIRE_SECONDS, parts.files.expire)
+        mail = lookout.minding("the mail server", parts.delivery.work)
+        loops.every("mail", MAIL_SECONDS, mail)
+        loops.every("old mail", CLEAN_SECONDS, parts.mails.forget)
+        loops.every("lookout", LOOK_SECONDS, lookout.look)
+        loops.every("inspection", STEP_SECONDS, parts.inspection.nightly)
         loops.start("removed files", lambda: watch(parts.files, parts.place.watched))
 
 

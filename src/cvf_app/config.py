@@ -21,6 +21,10 @@ from cvf_app.errors import Invalid
 from cvf_app.wire import decode, encode
 
 _HIGHEST_PORT = 65535
+_ATOM = r"[A-Za-z0-9!#$%&'*+/=?^_`{|}~-]+"
+_LABEL = r"[A-Za-z0-9](?:[A-Za-z0-9-]{0,61}[A-Za-z0-9])?"
+_ADDRESS = re.compile(rf"{_ATOM}(?:\.{_ATOM})*@{_LABEL}(?:\.{_LABEL})*")
+_LONGEST_ADDRESS = 254
 _SIZE_NAME = re.compile(r"[a-z][a-z0-9-]{0,31}")
 _MOST_CORES, _MOST_MIB, _MOST_MINUTES = 4096, 2**26, 60 * 24 * 366
 # An interpreter with our libraries takes about half of it.
@@ -137,12 +141,13 @@ class SmtpAuthentication(Section, frozen=True, kw_only=True):
 
 
 class Smtp(Section, frozen=True, kw_only=True):
-    """The mail server."""
+    """The mail server; without a host no mail is sent. `CAFile` adds an authority of one's own."""
 
     host: str = ""
     port: str | int = 25
     authentication: SmtpAuthentication = SmtpAuthentication()
     security: Literal["auto", "starttls", "tls", "none"] = "auto"
+    ca_file: str = msgspec.field(name="CAFile", default="")
 
 
 class Email(Section, frozen=True, kw_only=True):
@@ -345,7 +350,25 @@ def _check(config: Config) -> None:
             "Name the origins that may call; '*' is not taken.",
             path="$.CORS.AllowOrigin",
         )
+    _check_email(config.email)
     _check_jobs(config.jobs)
+
+
+def _check_email(email: Email) -> None:
+    needed = [("From.Address", email.from_.address)] if email.smtp.host else []
+    optional = [("Sender", email.sender)] if email.sender else []
+    for where, address in needed + optional:
+        if not is_address(address):
+            raise Invalid(
+                "Mail needs an address here, as in name@example.org.", path=f"$.Email.{where}"
+            )
+    if not email.from_.name.isprintable():
+        raise Invalid("The name of the sender is one line of text.", path="$.Email.From.Name")
+
+
+def is_address(text: str) -> bool:
+    """Say whether mail can go to or from this: an address in ASCII without quotes (RFC 5321)."""
+    return len(text) <= _LONGEST_ADDRESS and _ADDRESS.fullmatch(text) is not None
 
 
 def _check_jobs(jobs: Jobs) -> None:

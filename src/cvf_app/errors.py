@@ -82,3 +82,7 @@ class Unavailable(CafeVariomeError):
     """A service that we depend on did not answer; the sentence names it."""
 
     code = "unavailable"
+
+
+class CredentialsRefused(Unavailable):
+    """A service that we depend on does not accept our credentials; a person must mend that."""

@@ -35,6 +35,7 @@ class Loops:
         """Begin with none."""
         self._tasks: dict[str, asyncio.Task[None]] = {}
         self._stopping = False
+        self._dead: list[str] = []
 
     def start(self, name: str, loop: Callable[[], Coroutine[Any, Any, None]]) -> None:
         """Run a loop until `stop`; if it ends before, the process ends too."""
@@ -60,6 +61,11 @@ class Loops:
         """The names of the loops that run."""
         return tuple(name for name, task in self._tasks.items() if not task.done())
 
+    @property
+    def dead(self) -> tuple[str, ...]:
+        """The names of the loops that ended although they should not have."""
+        return tuple(self._dead)
+
     async def stop(self) -> None:
         """Cancel every loop and wait until each has put its things away."""
         self._stopping = True
@@ -72,6 +78,7 @@ class Loops:
         if self._stopping:
             return
         fault = None if task.cancelled() else task.exception()
+        self._dead.append(name)
         log.critical("loop_ended", loop=name, exc_info=fault)
         os.kill(os.getpid(), signal.SIGTERM)
 

@@ -146,18 +146,25 @@ def _source(name: str) -> dict[str, Any]:
 
 @asynccontextmanager
 async def node(
-    folder: Path, mongo_url: str, redis_url: str, duties: str = ""
+    folder: Path,
+    mongo_url: str,
+    redis_url: str,
+    duties: str = "",
+    more: dict[str, Any] | None = None,
 ) -> AsyncIterator[Node]:
-    """Serve a new instance in this event loop until the end of the block."""
+    """Serve a new instance in this event loop until the end of the block.
+
+    `more` are further blocks of its configuration.
+    """
     issuer = Issuer()
     await issuer.start()
-    config = _config(folder, mongo_url, redis_url, issuer)
+    config = _config(folder, mongo_url, redis_url, issuer, more or {})
     keys = FileKeyStore.open(folder / "keys", create=True)
     await keys.write_secret("identity/scim", {"client_id": "scim", "client_secret": "x"})
     await keys.close()
     await install(config, username="admin", subject="admin", email="admin@example.org")
     try:
-        async with _served(config, duties, issuer, folder) as made:
+        async with served(config, duties, issuer, folder) as made:
             yield made
     finally:
         await issuer.stop()
@@ -166,13 +173,13 @@ async def node(
 @asynccontextmanager
 async def beside(first: Node, duties: str = "") -> AsyncIterator[Node]:
     """Serve another app of the same instance, as a second process would."""
-    async with _served(first.config, duties, first.issuer, first.folder) as made:
+    async with served(first.config, duties, first.issuer, first.folder) as made:
         made.people = first.people
         yield made
 
 
 @asynccontextmanager
-async def _served(config: Config, duties: str, issuer: Issuer, folder: Path) -> AsyncIterator[Node]:
+async def served(config: Config, duties: str, issuer: Issuer, folder: Path) -> AsyncIterator[Node]:
     port = free_port()
     server = ServerConfig()
     server.bind = [f"127.0.0.1:{port}"]
@@ -204,32 +211,41 @@ async def _ready(made: Node, serving: "asyncio.Task[None]") -> None:
             await asyncio.sleep(0.05)
 
 
-def _config(folder: Path, mongo_url: str, redis_url: str, issuer: Issuer) -> Config:
-    where = uri_parser.parse_uri(mongo_url)
-    host, port = where["nodelist"][0]
-    redis = (
-        {"Path": redis_url.removeprefix("unix://").partition("?")[0]}
-        if redis_url.startswith("unix://")
-        else _host_and_port(redis_url)
-    )
+def _config(
+    folder: Path, mongo_url: str, redis_url: str, issuer: Issuer, more: dict[str, Any]
+) -> Config:
     file = folder / "instance_config.json"
     blocks = {
         "Mode": "local",
-        "MongoDB": {
-            "Host": host,
-            "Port": port,
-            "User": where["username"] or "",
-            "Password": where["password"] or "",
-            "Database": f"cv3_test_{uuid4().hex[:12]}",
-        },
-        "Redis": redis,
+        **where(mongo_url, redis_url),
         "Data": {"UploadPath": str(folder / "data")},
         "Identity": {"Provider": "oidc", "Issuer": issuer.address, "Client": CLIENT},
         "Secrets": {"Provider": "file", "Path": str(folder / "keys")},
         "Metrics": {"Prometheus": {"Enabled": True, "Key": "scrape"}},
     }
-    file.write_text(json.dumps(blocks))
+    file.write_text(json.dumps(blocks | more))
     return load(file)
+
+
+def where(mongo_url: str, redis_url: str) -> dict[str, Any]:
+    """Return the blocks of a configuration that name these servers, and a new database."""
+    found = uri_parser.parse_uri(mongo_url)
+    host, port = found["nodelist"][0]
+    redis = (
+        {"Path": redis_url.removeprefix("unix://").partition("?")[0]}
+        if redis_url.startswith("unix://")
+        else _host_and_port(redis_url)
+    )
+    return {
+        "MongoDB": {
+            "Host": host,
+            "Port": port,
+            "User": found["username"] or "",
+            "Password": found["password"] or "",
+            "Database": f"cv3_test_{uuid4().hex[:12]}",
+        },
+        "Redis": redis,
+    }
 
 
 def _host_and_port(redis_url: str) -> dict[str, Any]:

@@ -58,6 +58,9 @@ class TestLoad:
         [
             ({"MongoDB": {"Port": []}}, "$.MongoDB.Port"),
             ({"MongoDB": {"Port": "many"}}, "$.MongoDB.Port"),
+            ({"Email": {"SMTP": {"Host": "mail"}}}, "$.Email.From.Address"),
+            ({"Email": {"Sender": "nobody"}}, "$.Email.Sender"),
+            ({"Email": {"From": {"Name": "a\nb"}}}, "$.Email.From.Name"),
             ({"Redis": {"Port": 70000}}, "$.Redis.Port"),
             ({"Data": {}}, "$.Data"),
             ({"Nonsense": {}}, "$"),

@@ -43,7 +43,7 @@ class Keeper:
         self._answer = folder / "answer"
         self._count = len(list(self._mails.glob("*.json")))
 
-    async def handle_DATA(self, _: SMTP, session: Session, envelope: Envelope) -> str:  # noqa: N802 - aiosmtpd's name
+    async def handle_DATA(self, server: SMTP, session: Session, envelope: Envelope) -> str:  # noqa: N802 - aiosmtpd's name
         """Keep one mail, or answer as we were told to."""
         if self._answer.exists():
             answer = self._answer.read_text().strip()
@@ -57,9 +57,9 @@ class Keeper:
             "sender": envelope.mail_from,
             "recipients": envelope.rcpt_tos,
             "login": login.login.decode() if isinstance(login, LoginPassword) else None,
-            "tls": session.ssl is not None,
+            "tls": _over_tls(server),
             "host": session.host_name,
-            "received": dt.dt.now(dt.UTC).isoformat(),
+            "received": dt.datetime.now(dt.UTC).isoformat(),
             "message": name.with_suffix(".eml").name,
         }
         content = envelope.content or b""
@@ -93,6 +93,10 @@ class Door:
         return AuthResult(success=False, handled=False)
 
 
+def _over_tls(server: SMTP) -> bool:
+    return server.transport is not None and bool(server.transport.get_extra_info("sslcontext"))
+
+
 def certificates(folder: Path) -> ssl.SSLContext:
     """Return the server's context; its authority and certificate are made once."""
     chain, key = folder / "server.pem", folder / "server.key"
@@ -104,7 +108,7 @@ def certificates(folder: Path) -> ssl.SSLContext:
 
 
 def _make_certificates(folder: Path) -> None:
-    now = dt.dt.now(dt.UTC)
+    now = dt.datetime.now(dt.UTC)
     authority = ec.generate_private_key(ec.SECP256R1())
     server = ec.generate_private_key(ec.SECP256R1())
     issuer = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "Test authority")])

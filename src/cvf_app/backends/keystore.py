@@ -89,6 +89,9 @@ class KeyStore(Protocol):
     async def has_user_key(self, user_id: str) -> bool:
         """Say whether a person has a key pair."""
 
+    async def count_user_keys(self) -> int:
+        """Return how many people have a key pair."""
+
     async def delete_user_key(self, user_id: str) -> None:
         """Destroy a person's key pair; what was encrypted for it is lost."""
 
@@ -255,6 +258,10 @@ class FileKeyStore:
     async def has_user_key(self, user_id: str) -> bool:
         """Say whether a person has a key pair."""
         return await self._on_files(lambda: self._folder.has(_record("user", user_id)))
+
+    async def count_user_keys(self) -> int:
+        """Return how many people have a key pair."""
+        return await self._on_files(lambda: self._folder.count("user-"))
 
     async def delete_user_key(self, user_id: str) -> None:
         """Destroy a person's key pair; what was encrypted for it is lost."""

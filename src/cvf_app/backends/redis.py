@@ -104,7 +104,7 @@ class Redis:
                     break
             await asyncio.sleep(random.uniform(0.01, 0.2))  # noqa: S311 - a pause
         else:
-            raise Unavailable("The short-term store (Redis) is too busy.")
+            raise Unavailable("Others are doing the same just now; try again in a minute.")
         try:
             yield
         finally:

@@ -12,11 +12,13 @@ from cvf_app.console import (
     files,
     groups,
     jobs,
+    mail,
     people,
     pipelines,
     query,
     samples,
     sources,
+    upkeep,
 )
 from cvf_app.console.failures import EXIT_CODES, REFUSED, Failure
 from cvf_app.console.here import Here, instance_folder, settings_folder
@@ -32,7 +34,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     rich_markup_mode="rich",
 )
-for part in (people, sources, query, jobs, samples):
+for part in (people, sources, query, jobs, samples, upkeep):
     part.add_to(app)
 app.add_typer(people.users, name="users")
 app.add_typer(access_requests.access_requests, name="access-requests")
@@ -42,6 +44,7 @@ app.add_typer(pipelines.pipelines, name="pipelines")
 app.add_typer(attributes.attributes, name="attributes")
 app.add_typer(groups.groups, name="groups")
 app.add_typer(jobs.jobs, name="jobs")
+app.add_typer(mail.mail, name="mail")
 
 
 @app.callback()

@@ -4,6 +4,7 @@ import asyncio
 import hashlib
 from collections.abc import AsyncIterator, Callable, Collection
 from dataclasses import dataclass
+from datetime import datetime
 from typing import Any, Protocol
 
 import msgspec
@@ -263,6 +264,10 @@ class Jobs:
         """Return jobs of these kinds to be claimed: never rung, or left by a dead worker."""
         found = await self._store.due(tasks, self._clock().timestamp(), limit)
         return tuple(self._due(kept) for kept in found)
+
+    async def stuck(self, waiting: datetime, left: datetime) -> tuple[JobId, ...]:
+        """Return jobs due since before `waiting` and not begun, or left before `left`."""
+        return await self._store.stuck(waiting.timestamp(), left.timestamp())
 
     async def due(self, job_id: JobId, tasks: Collection[str]) -> Due | None:
         """Return a job of these kinds if it could be claimed now, else nothing."""

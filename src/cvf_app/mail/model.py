@@ -6,7 +6,9 @@ tells to whom it goes or what it says.
 """
 
 from enum import Enum
-from typing import NewType
+from typing import Annotated, NewType
+
+import msgspec
 
 from cvf_app.wire import Wire
 
@@ -88,3 +90,16 @@ class Letter(Wire, frozen=True, kw_only=True, omit_defaults=False):
     due_at: int | None
     ended_at: int | None
     reason: str
+
+
+class Trial(Wire, frozen=True, kw_only=True):
+    """To whom a letter of trial goes."""
+
+    to: Annotated[str, msgspec.Meta(min_length=3, max_length=254)]
+
+
+class Delivered(Wire, frozen=True, kw_only=True, omit_defaults=False):
+    """How the mail server took a letter; `encryption` is empty where there was none."""
+
+    encryption: str
+    logged_in: bool

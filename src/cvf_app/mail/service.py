@@ -7,6 +7,7 @@ Who gets a letter and what it says can be read by nobody who has only the databa
 
 import hashlib
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from datetime import timedelta
 
 import structlog
@@ -14,12 +15,15 @@ import structlog
 from cvf_app import metrics
 from cvf_app.backends.keystore import KeyStore
 from cvf_app.clock import Clock
+from cvf_app.errors import Conflict, NotFound, Unavailable
+from cvf_app.ids import new_id
 from cvf_app.mail.model import Kind, Letter, LetterId, State
 from cvf_app.mail.store import KeptLetter, MailStore
 from cvf_app.wire import Wire, decode, encode
 
 KEY = "letters"
 KEPT_FOR = timedelta(days=30)
+TRIED_FOR = timedelta(hours=24)
 _HOUR = timedelta(hours=1)
 log = structlog.get_logger("cv3.mail")
 
@@ -29,6 +33,14 @@ class Content(Wire, frozen=True, kw_only=True, omit_defaults=False):
 
     recipient: str
     facts: dict[str, str]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Hour:
+    """The hour of a cause: a mark of its beginning, and whether this call began it."""
+
+    begin: str
+    is_new: bool
 
 
 class Mails:
@@ -59,9 +71,61 @@ class Mails:
         for recipient in dict.fromkeys(address.strip() for address in to):
             await self._keep(kind, event, recipient, dict(facts))
 
+    async def hour(self, cause: str) -> Hour:
+        """Return the hour in which a cause is told once; a new one begins when there is none.
+
+        Asks the database alone, so that it works while the key store is away.
+        """
+        now = self._clock()
+        mark = new_id()
+        until = (now + _HOUR).timestamp()
+        taken = await self._store.take_hour(f"cause/{cause}", mark, now.timestamp(), until)
+        return Hour(begin=taken, is_new=taken == mark)
+
     async def page(self, state: State | None, limit: int, skip: int) -> tuple[Letter, ...]:
         """Return the newest letters first; neither to whom nor what."""
         return await self._store.page(state, limit, skip)
+
+    async def retry(self, letter_id: LetterId) -> None:
+        """Try for another day to send a letter that failed, or that no mail server was there for.
+
+        Raises:
+            NotFound: there is no such letter, or it needs no help.
+            Conflict: there is no mail server to send it to.
+        """
+        if not self.configured:
+            raise Conflict("No mail server is configured: set Email.SMTP.Host.")
+        now = self._clock()
+        give_up_at = (now + TRIED_FOR).timestamp()
+        if not await self._store.retry(letter_id, now.timestamp(), give_up_at):
+            raise NotFound("There is no letter of this id that failed.")
+
+    async def awaken(self) -> int:
+        """Send what was kept within a day while no mail server was configured."""
+        now = self._clock()
+        return await self._store.awaken((now - TRIED_FOR).timestamp(), now.timestamp())
+
+    async def health(self) -> str:
+        """Say in a sentence how the outbox is.
+
+        Raises:
+            Unavailable: letters failed or wait longer than they should; it says why.
+        """
+        counts = await self._store.counts()
+        if not self.configured:
+            kept = counts[State.NOT_CONFIGURED]
+            return f"No mail server is configured; {kept} letters are kept and not sent."
+        waiting = counts[State.WAITING] + counts[State.SENDING]
+        if reason := await self._store.reason():
+            raise Unavailable(f"{waiting} letters wait. {reason}")
+        if counts[State.FAILED]:
+            raise Unavailable(f"{counts[State.FAILED]} letters could not be sent: cvf mail list.")
+        return f"SMTP; {waiting} letters wait."
+
+    async def measure(self) -> None:
+        """Count the letters of the outbox by state."""
+        for state, count in (await self._store.counts()).items():
+            metrics.mail_outbox.labels(state.value).set(count)
 
     async def forget(self) -> int:
         """Remove letters older than thirty days that nobody will send, and return how many."""
@@ -73,7 +137,7 @@ class Mails:
         now = self._clock()
         if await self._store.has(letter_id):
             return
-        if kind.to_strangers and not await self._store.take_hour(
+        if kind.to_strangers and letter_id != await self._store.take_hour(
             await self._digest("hour", kind.value, address),
             letter_id,
             now.timestamp(),
@@ -91,6 +155,7 @@ class Mails:
             attempts=0,
             created_at=now.timestamp(),
             due_at=now.timestamp(),
+            give_up_at=(now + TRIED_FOR).timestamp(),
             lease="",
             lapses=0,
         )

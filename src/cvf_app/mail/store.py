@@ -1,10 +1,10 @@
-"""Letters in MongoDB, one document each, and the hour in which an address had one already.
+"""Letters in MongoDB, one document each, and the hours in which one of a kind has gone already.
 
 A letter's `_id` is a keyed digest of its kind, event and recipient, so the database refuses the
 same letter a second time and nobody can find out by trying who gets one. `sealed` holds recipient
 and facts, and is emptied when the letter is sent. Every change is one `update_one` with what must
-still be true in its filter; `lease` changes with every change, so a letter is changed only by who saw it
-as it is.
+still be true in its filter: `lease` is another one after each, so only who saw a letter as it is
+changes it.
 """
 
 from dataclasses import dataclass, replace
@@ -31,6 +31,7 @@ class KeptLetter:
     attempts: int
     created_at: float
     due_at: float
+    give_up_at: float
     lease: str
     lapses: int
 
@@ -57,9 +58,11 @@ class MailStore:
             "attempts": letter.attempts,
             "createdAt": letter.created_at,
             "dueAt": letter.due_at,
+            "giveUpAt": letter.give_up_at,
             "lease": letter.lease,
             "leaseUntil": 0.0,
             "lapses": letter.lapses,
+            "held": False,
             "endedAt": None,
             "reason": "",
         }
@@ -73,56 +76,82 @@ class MailStore:
         """Say whether a letter was kept before, sent or not."""
         return await self._letters.find_one({"_id": letter_id}, {"_id": 1}) is not None
 
-    async def take_hour(self, address: str, letter: str, now: float, until: float) -> bool:
-        """Let one letter have an address (a digest) until a moment; True for that letter alone."""
+    async def take_hour(self, key: str, mark: str, now: float, until: float) -> str:
+        """Mark a key until a moment, unless it is marked; return the mark that it has then."""
         try:
-            await self._hours.insert({"_id": address, "letter": letter, "until": until})
+            await self._hours.insert({"_id": key, "mark": mark, "until": until})
         except Conflict:
-            mine = {"_id": address, "letter": letter}
-            over = {"_id": address, "until": {"$lte": now}}
-            taken = {"$set": {"letter": letter, "until": until}}
-            return bool(
-                await self._hours.update_one(over, taken) or await self._hours.find_one(mine)
-            )
-        return True
+            over = {"_id": key, "until": {"$lte": now}}
+            if await self._hours.update_one(over, {"$set": {"mark": mark, "until": until}}):
+                return mark
+            found = await self._hours.find_one({"_id": key})
+            # Gone only when the clean-up of another host took it just now.
+            return mark if found is None else str(found["mark"])
+        return mark
 
     async def due(self, now: float, limit: int) -> tuple[KeptLetter, ...]:
-        """Return letters to be sent now, those that a process left half-way first."""
-        lapsed = {"state": State.SENDING.value, "leaseUntil": {"$lte": now}}
+        """Return letters to be sent now, the longest due first."""
         waiting = {"state": State.WAITING.value, "dueAt": {"$lte": now}}
-        found = await self._letters.find(lapsed, limit=limit)
-        found += await self._letters.find(waiting, sort=[("dueAt", 1)], limit=limit)
-        return tuple(_read(each) for each in found[:limit])
+        found = await self._letters.find(waiting, sort=[("dueAt", 1)], limit=limit)
+        return tuple(_read(each) for each in found)
+
+    async def lapsed(self, now: float) -> tuple[KeptLetter, ...]:
+        """Return letters that somebody began to send and never said how it went."""
+        found = await self._letters.find(
+            {"state": State.SENDING.value, "leaseUntil": {"$lte": now}}
+        )
+        return tuple(_read(each) for each in found)
 
     async def claim(self, seen: KeptLetter, until: float) -> KeptLetter | None:
         """Take a letter that is still as it was seen, and return it as it is then."""
-        lapsed = int(seen.state is State.SENDING)
-        taken = replace(
-            seen,
-            state=State.SENDING,
-            lease=new_id(),
-            attempts=seen.attempts + lapsed,
-            lapses=seen.lapses + lapsed,
-        )
-        change = {
-            "state": taken.state.value,
-            "lease": taken.lease,
-            "leaseUntil": until,
-            "attempts": taken.attempts,
-            "lapses": taken.lapses,
-        }
+        taken = replace(seen, state=State.SENDING, lease=new_id())
+        change = {"state": taken.state.value, "lease": taken.lease, "leaseUntil": until}
         return taken if await self._changed(seen, change) else None
 
-    async def postpone(self, letter: KeptLetter, due_at: float, reason: str) -> bool:
-        """Make a letter that is still as given wait until a moment, after one more attempt."""
+    async def take_back(self, seen: KeptLetter, now: float) -> bool:
+        """Let a letter whose sender is gone wait again, and count that."""
+        change = {
+            "state": State.WAITING.value,
+            "lease": new_id(),
+            "dueAt": now,
+            "lapses": seen.lapses + 1,
+            "attempts": seen.attempts + 1,
+        }
+        return await self._changed(seen, change)
+
+    async def postpone(self, letter: KeptLetter, due_at: float, why: str, *, held: bool) -> bool:
+        """Make a letter that is still as given wait until a moment, after one more attempt.
+
+        `held`: it waits for the mail server itself, see `release`.
+        """
         waiting = {
             "state": State.WAITING.value,
             "lease": new_id(),
             "dueAt": due_at,
-            "reason": reason,
+            "reason": why,
+            "held": held,
             "attempts": letter.attempts + 1,
         }
         return await self._changed(letter, waiting)
+
+    async def release(self, now: float) -> int:
+        """Make all letters due that waited for the mail server, since it is back."""
+        where = {"state": State.WAITING.value, "held": True}
+        return await self._letters.update_many(where, {"$set": {"held": False, "dueAt": now}})
+
+    async def retry(self, letter_id: LetterId, now: float, give_up_at: float) -> bool:
+        """Make a letter due that failed or was never tried; False when there is no such."""
+        idle = [State.FAILED.value, State.NOT_CONFIGURED.value]
+        again = {
+            "state": State.WAITING.value,
+            "lease": new_id(),
+            "dueAt": now,
+            "giveUpAt": give_up_at,
+            "lapses": 0,
+            "endedAt": None,
+        }
+        where = {"_id": letter_id, "state": {"$in": idle}}
+        return bool(await self._letters.update_one(where, {"$set": again}))
 
     async def end(self, letter: KeptLetter, state: State, at: float, reason: str = "") -> bool:
         """End a letter that is still as given; what a letter said is not kept when it is sent."""
@@ -140,8 +169,9 @@ class MailStore:
     async def awaken(self, created_after: float, now: float) -> int:
         """Send what was kept while no mail server was configured, if it is not too old."""
         young = {"state": State.NOT_CONFIGURED.value, "createdAt": {"$gt": created_after}}
-        wait = {"$set": {"state": State.WAITING.value, "dueAt": now}}
-        return await self._letters.update_many(young, wait)
+        return await self._letters.update_many(
+            young, {"$set": {"state": State.WAITING.value, "dueAt": now}}
+        )
 
     async def page(self, state: State | None, limit: int, skip: int) -> tuple[Letter, ...]:
         """Return the newest letters first, without what they say."""
@@ -153,6 +183,12 @@ class MailStore:
     async def counts(self) -> dict[State, int]:
         """Return how many letters there are in each state."""
         return {state: await self._letters.count({"state": state.value}) for state in State}
+
+    async def reason(self) -> str:
+        """Return why a letter that was tried still waits; empty when none does."""
+        where = {"state": State.WAITING.value, "attempts": {"$gt": 0}}
+        found = await self._letters.find(where, sort=[("dueAt", 1)], limit=1, fields={"reason": 1})
+        return str(found[0]["reason"]) if found else ""
 
     async def forget(self, before: float) -> int:
         """Remove letters of before a moment that nobody will send, and the hours that are over."""
@@ -176,6 +212,7 @@ def _read(found: Document) -> KeptLetter:
         attempts=found["attempts"],
         created_at=float(found["createdAt"]),
         due_at=float(found["dueAt"]),
+        give_up_at=float(found["giveUpAt"]),
         lease=found["lease"],
         lapses=found["lapses"],
     )

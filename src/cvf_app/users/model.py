@@ -82,7 +82,7 @@ class LoginInfo(Wire, frozen=True, kw_only=True):
 
 
 class TokenRequest(Heard, frozen=True, kw_only=True, rename=None):
-    """What a client sends to exchange a code (with its PKCE verifier) or a refresh token."""
+    """What a client sends for tokens: a code of either kind with its verifier, or a refresh."""
 
     grant_type: str
     code: str = ""
@@ -92,7 +92,7 @@ class TokenRequest(Heard, frozen=True, kw_only=True, rename=None):
     device_code: str = ""
 
 
-class DeviceRequest(Heard, frozen=True, kw_only=True, rename=None):
+class DeviceRequest(Wire, frozen=True, kw_only=True, rename=None):
     """What a client sends to begin a login by device code: the S256 challenge of its verifier."""
 
     code_challenge: Annotated[str, msgspec.Meta(pattern="^[A-Za-z0-9_-]{43}$")]

@@ -6,7 +6,7 @@ last developer who may log in stays one. Every act may be repeated and then chan
 """
 
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
-from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from contextlib import asynccontextmanager
 
 import msgspec
 import structlog
@@ -16,13 +16,14 @@ from cvf_app.errors import Conflict, Forbidden, NotFound
 from cvf_app.mail.model import Kind
 from cvf_app.mail.service import Mails
 from cvf_app.principal import Principal, Role, UserId
+from cvf_app.users.granting import check_grant, holds
 from cvf_app.users.model import User, UserChange
 from cvf_app.users.sealing import Sealing
-from cvf_app.users.service import Users, check_grant
+from cvf_app.users.service import Users
 from cvf_app.users.store import KeptUser, UserStore
+from cvf_app.web.limits import Alone
 
 Leaving = Callable[[UserId], Awaitable[None]]
-Alone = Callable[[str], AbstractAsyncContextManager[None]]
 _TRIES = 5
 _OF_ONESELF = frozenset({"role", "active", "budget"})
 _PERSONAL = frozenset({"email", "first_name", "last_name", "affiliation"})
@@ -196,12 +197,3 @@ class People:
             if able and each.user_id != user_id and await self._keys.has_user_key(each.user_id):
                 return True
         return False
-
-
-def holds(by: Role, role: Role) -> bool:
-    """Say whether somebody of one role holds another: a developer all, others their own and use."""
-    try:
-        check_grant(by, role)
-    except Forbidden:
-        return False
-    return True

@@ -8,6 +8,7 @@ process died is gone on with when it is asked for again.
 
 import secrets
 from collections.abc import Collection
+from contextlib import nullcontext
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
@@ -22,10 +23,12 @@ from cvf_app.mail.model import Kind
 from cvf_app.mail.service import Mails
 from cvf_app.principal import Principal, Role, UserId
 from cvf_app.users.arrivals import Arrivals
+from cvf_app.users.granting import check_grant
 from cvf_app.users.identity import Account, Accounts, Claims, Identity, NewAccount, Provider
 from cvf_app.users.model import DeviceLogin, NewUser, Tokens, User
 from cvf_app.users.sealing import Person, Sealing
 from cvf_app.users.store import KeptUser, UserStore
+from cvf_app.web.limits import Alone
 
 _REMEMBERED_FOR = timedelta(seconds=10)
 _MOST_REMEMBERED = 10_000
@@ -54,8 +57,12 @@ class Users:
         *,
         mails: Mails | None = None,
         arrivals: Arrivals | None = None,
+        alone: Alone | None = None,
     ) -> None:
-        """Keep people in `store`; without `arrivals` nobody is registered by coming here."""
+        """Keep people in `store`; without `arrivals` nobody is registered by coming here.
+
+        Within `alone` no other process registers a person of the same name.
+        """
         self._store = store
         self._identity = identity
         self._accounts = accounts
@@ -63,6 +70,7 @@ class Users:
         self._clock = clock
         self._mails = mails
         self._arrivals = arrivals
+        self._alone = alone
         self._sealing = Sealing(keys)
         self._remembered: dict[str, tuple[Principal, datetime]] = {}
 
@@ -180,6 +188,19 @@ class Users:
         found = await self._store.list_users()
         return tuple([await self.show(kept) for kept in found if kept.registered])
 
+    async def without_keys(self) -> tuple[UserId, ...]:
+        """Return the users who were let in but have no key, so cannot log in."""
+        found = await self._store.list_users()
+        wanted = [
+            each.user_id for each in found if each.registered and each.active and each.permitted
+        ]
+        return tuple([each for each in wanted if not await self._keys.has_user_key(each)])
+
+    async def count_with_keys(self) -> int:
+        """Return how many users, of whatever standing, have a key."""
+        found = await self._store.list_users()
+        return sum([await self._keys.has_user_key(kept.user_id) for kept in found])
+
     async def list_local(self) -> tuple[User, ...]:
         """Return the users who have a key, so may log in here once they are active.
 
@@ -228,26 +249,13 @@ class Users:
         check_grant(by, new.role)
         accounts = self._accounts
         if accounts is None:
-            raise Unavailable("The identity provider does not let us make accounts.")
-        found = await accounts.find(new.username)
-        kept = await self._claim(new, found, user_id)
-        if kept.registered:
-            return Registered(user=await self.show(kept), password=None)
-        try:
-            account, password = await self._account(accounts, new, found, kept)
-            await self._keys.create_user_key(kept.user_id)
-            if kept.own_account and accounts.invites:
-                await accounts.invite(account)
-            if kept.own_account and not accounts.invites and self._mails and not quiet:
-                facts = {"username": new.username}
-                await self._mails.send(Kind.ACCOUNT_CREATED, kept.user_id, (new.email,), facts)
-            done = await self._finish(kept, new, account.subject)
-        except CafeVariomeError as fault:
-            # After a conflict an account of this name is somebody else's.
-            ours = kept.own_account and not isinstance(fault, Conflict)
-            await self._undo(accounts if ours else None, new, kept)
-            raise
-        return Registered(user=done, password=password)
+            raise Unavailable(
+                "The identity provider does not let us make accounts. Let the person log in once, "
+                "with automatic registration on; then activate them and permit their login."
+            )
+        index = await self._sealing.username_index(new.username)
+        async with self._alone(f"register:{index}") if self._alone else nullcontext():
+            return await self._register(accounts, new, user_id, quiet=quiet)
 
     async def change_account(self, kept: KeptUser, person: Person) -> None:
         """Tell the provider what a person is called now, if their account is of our making.
@@ -280,6 +288,29 @@ class Users:
     async def _admit(self, tokens: Tokens) -> Tokens:
         await self.authenticate(tokens.access_token)
         return tokens
+
+    async def _register(
+        self, accounts: Accounts, new: NewUser, user_id: UserId | None, *, quiet: bool
+    ) -> Registered:
+        found = await accounts.find(new.username)
+        kept = await self._claim(new, found, user_id)
+        if kept.registered:
+            return Registered(user=await self.show(kept), password=None)
+        try:
+            account, password = await self._account(accounts, new, found, kept)
+            await self._keys.create_user_key(kept.user_id)
+            if kept.own_account and accounts.invites:
+                await accounts.invite(account)
+            if kept.own_account and not accounts.invites and self._mails and not quiet:
+                facts = {"username": new.username}
+                await self._mails.send(Kind.ACCOUNT_CREATED, kept.user_id, (new.email,), facts)
+            done = await self._finish(kept, new, account.subject)
+        except CafeVariomeError as fault:
+            # After a conflict an account of this name is somebody else's.
+            ours = kept.own_account and not isinstance(fault, Conflict)
+            await self._undo(accounts if ours else None, new, kept)
+            raise
+        return Registered(user=done, password=password)
 
     async def _claim(
         self, new: NewUser, account: Account | None, user_id: UserId | None = None
@@ -354,19 +385,6 @@ class Users:
         if not await self._store.replace_attempt(done, kept.attempt):
             raise Conflict("Somebody else is registering this user.", path="$.username")
         return await self.show(done)
-
-
-def check_grant(by: Role, granted: Role) -> None:
-    """Let an administrator grant plain use and what they have themselves; a developer, all.
-
-    Raises:
-        Forbidden: this role may not grant that one.
-    """
-    may_grant = by is Role.DEVELOPER or (
-        by is Role.SERVER_ADMIN and granted in {Role.USER, Role.SERVER_ADMIN}
-    )
-    if not may_grant:
-        raise Forbidden("You can grant only a role that you have yourself.")
 
 
 def _named(person: Person | NewUser) -> NewAccount:

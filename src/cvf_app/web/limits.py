@@ -14,6 +14,7 @@ from cvf_app.errors import Exhausted
 
 Count = Callable[[str, int], Awaitable[int]]
 Lock = Callable[[str, int], AbstractAsyncContextManager[None]]
+Alone = Callable[[str], AbstractAsyncContextManager[None]]
 TURN_SECONDS = 60
 
 

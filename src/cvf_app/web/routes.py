@@ -67,6 +67,8 @@ class Vitals(msgspec.Struct, frozen=True, kw_only=True):
     """What health needs to know of this process; made by assembly."""
 
     checks: dict[str, Check]
+    # Told with the others; without them this process can do its work all the same.
+    asides: dict[str, Check] = msgspec.field(default_factory=dict)
     mode: str
     config: str
     duties: tuple[str, ...]
@@ -121,9 +123,10 @@ class Alive(Wire, frozen=True, kw_only=True):
 async def ready() -> Response:
     """Ask each service and say whether this process can do its work: 200, else 503."""
     vitals = use(Vitals)
-    answers = await asyncio.gather(*(_ask(check) for check in vitals.checks.values()))
-    services = dict(zip(vitals.checks, answers, strict=True))
-    is_ready = all(answer.ok for answer in answers)
+    checks = vitals.checks | vitals.asides
+    answers = await asyncio.gather(*(_ask(check) for check in checks.values()))
+    services = dict(zip(checks, answers, strict=True))
+    is_ready = all(services[name].ok for name in vitals.checks)
     health = Health(
         ready=is_ready,
         mode=vitals.mode,

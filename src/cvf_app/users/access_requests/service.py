@@ -26,10 +26,10 @@ from cvf_app.users.access_requests.model import (
     Status,
 )
 from cvf_app.users.access_requests.store import AccessRequestStore, KeptRequest
+from cvf_app.users.granting import check_grant
 from cvf_app.users.model import NewUser
-from cvf_app.users.people import Alone
-from cvf_app.users.service import Registered, Users, check_grant
-from cvf_app.web.limits import Limit, Limits
+from cvf_app.users.service import Registered, Users
+from cvf_app.web.limits import Alone, Limit, Limits
 from cvf_app.wire import Wire, convert, decode, encode
 
 KEY = "access-requests"

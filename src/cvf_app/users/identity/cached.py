@@ -57,7 +57,9 @@ class Remembered(Generic[T]):
             Unavailable: it was never fetched, or not for a day.
         """
         fetched = self._fetched
-        fresh = fetched is not None and self._clock() - fetched < self._fresh_for
+        age = None if fetched is None else self._clock() - fetched
+        # A clock that was put back makes nothing fresh.
+        fresh = age is not None and timedelta() <= age < self._fresh_for
         # While somebody asks a slow provider, the others go on with what is known.
         if not fresh and not (self._one_at_a_time.locked() and self._usable()):
             await self.renew()
@@ -113,7 +115,9 @@ class Remembered(Generic[T]):
     def _pause_left(self) -> timedelta:
         if self._asked is None:
             return timedelta()
-        return max(timedelta(), self._pause - (self._clock() - self._asked))
+        since = self._clock() - self._asked
+        # A clock that was put back makes nobody wait.
+        return self._pause - since if timedelta() <= since < self._pause else timedelta()
 
     def _pick(self, pick: Callable[[T], Part | None]) -> Part | None:
         return None if self._value is None else pick(self._value)

@@ -11,10 +11,10 @@ import base64
 import binascii
 from collections.abc import Collection, Mapping
 from datetime import timedelta
-from functools import partial
 from typing import TypeVar
 from urllib.parse import quote
 
+import msgspec
 import structlog
 from joserfc import jwt
 from joserfc.errors import JoseError
@@ -100,12 +100,13 @@ class Oidc:
     async def provider(self) -> Provider:
         """Return where a client sends people to log in."""
         found = await self._discovery.get()
+        device, end = found.device_authorization_endpoint, found.end_session_endpoint
         return Provider(
             issuer=found.issuer,
             client_id=self._client_id,
             authorization_endpoint=self._for_people(found.authorization_endpoint),
-            device_authorization_endpoint=self._for_people(found.device_authorization_endpoint),
-            end_session_endpoint=self._for_people(found.end_session_endpoint),
+            device_authorization_endpoint=device and self._for_people(device),
+            end_session_endpoint=end and self._for_people(end),
         )
 
     async def exchange_code(self, code: str, verifier: str, redirect_uri: str) -> Tokens:
@@ -133,7 +134,12 @@ class Oidc:
         if endpoint is None:
             raise Invalid(f"{SERVICE} does not offer the login by device code.")
         fields = {"scope": SCOPE, "code_challenge": challenge, "code_challenge_method": "S256"}
-        return await self._ask(endpoint, fields, DeviceLogin)
+        begun = await self._ask(endpoint, fields, DeviceLogin)
+        return msgspec.structs.replace(
+            begun,
+            verification_uri=self._for_people(begun.verification_uri),
+            verification_uri_complete=self._for_people(begun.verification_uri_complete),
+        )
 
     async def poll_device(self, device_code: str, verifier: str) -> Tokens:
         """Exchange a device code for tokens, once the person has agreed."""
@@ -171,7 +177,8 @@ class Oidc:
     async def _key_for(self, header: Mapping[str, object]) -> PublicKey:
         if header.get("alg") not in ALGORITHMS:
             raise Unauthenticated("This access token is signed in a way that we do not accept.")
-        found = await self._keys.find(partial(choose, name=header.get("kid")))
+        name = header.get("kid")
+        found: PublicKey | None = await self._keys.find(lambda keys: choose(keys, name))
         if found is None:
             raise Unauthenticated("This access token is signed with a key that nobody published.")
         return found
@@ -188,7 +195,7 @@ class Oidc:
             name = _header_of(access_token).get("kid")
         except Unauthenticated:
             return  # a token that only the provider can read; `verify` will refuse it
-        await self._keys.find(partial(choose, name=name), trusted=True)
+        await self._keys.find(lambda keys: choose(keys, name), trusted=True)
 
     async def _ask(self, endpoint: str, fields: dict[str, str], kind: type[T]) -> T:
         headers = {"Accept": "application/json"}
@@ -250,9 +257,9 @@ class Oidc:
         """Return an endpoint at the address where we reach the provider."""
         return _moved(endpoint, self._issuer.rstrip("/"), self._reached_at)
 
-    def _for_people(self, endpoint: str | None) -> str | None:
+    def _for_people(self, endpoint: str) -> str:
         """Return an endpoint at the address where people reach the provider."""
-        return endpoint and _moved(endpoint, self._reached_at, self._issuer.rstrip("/"))
+        return _moved(endpoint, self._reached_at, self._issuer.rstrip("/"))
 
     def _report(self, unknown: frozenset[str]) -> None:
         fresh = unknown - self._reported

@@ -4,7 +4,7 @@ import pytest
 
 from cvf_app.errors import Forbidden
 from cvf_app.principal import Role
-from cvf_app.users.service import check_grant
+from cvf_app.users.granting import check_grant
 
 ALLOWED = {(Role.DEVELOPER, role) for role in Role} | {
     (Role.SERVER_ADMIN, Role.SERVER_ADMIN),
