@@ -27,9 +27,10 @@ FACTS = {"explanation": "The roof leaks."}
 
 @pytest.fixture
 async def office(mongo_url, tmp_path):
-    mongo = Mongo.open(mongo_url, f"cv3_test_{new_id()[:12]}", 10)
+    database = f"cv3_test_{new_id()[:12]}"
+    mongo = Mongo.open(mongo_url, database, 10)
     keys = FileKeyStore.open(tmp_path / "keys", create=True)
-    made = Office(mongo, keys)
+    made = Office(mongo, database, keys)
     await made.store.prepare()
     yield made
     await mongo.drop()
