@@ -23,7 +23,7 @@ WAITING_SECONDS = 4.0
 PROMISED_SECONDS = 5.0
 RECOVERY_SECONDS = 60
 # The waits are what is tested: an outage has to last longer than the app's own time limits.
-pytestmark = pytest.mark.timeout(240)
+LONG = pytest.mark.timeout(240)
 
 
 @dataclass
@@ -150,6 +150,7 @@ async def outage(
     return Parts(load, began, broken, mending, mended, ended)
 
 
+@LONG
 class TestMongoDB:
     async def test_killed_under_load_it_costs_time_and_nothing_else(self, stage):
         parts = await outage(
@@ -176,6 +177,7 @@ class TestMongoDB:
         assert stage.acknowledged <= await stage.kept()
 
 
+@LONG
 class TestRedis:
     async def test_killed_under_load_local_questions_and_writes_go_on(self, stage):
         parts = await outage(
