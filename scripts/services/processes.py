@@ -57,25 +57,39 @@ def end(process: Identity, patience: float) -> bool:
 
     KILL follows TERM after so many seconds.
     """
-    _send(process, signal.SIGTERM)
-    if _gone(process, patience):
+    if not is_alive(process):
         return True
-    kill(process)
+    with contextlib.suppress(ProcessLookupError):
+        os.kill(process.pid, signal.SIGTERM)
+    if _gone(process, patience) and _group_gone(process.pid, patience):
+        return True
+    _kill_group(process)
     return False
 
 
 def kill(process: Identity) -> None:
     """End exactly this process and what it started at once, as a crash would."""
     if is_alive(process):
-        with contextlib.suppress(ProcessLookupError, PermissionError):
-            os.killpg(process.pid, signal.SIGKILL)
+        _kill_group(process)
+
+
+def _kill_group(process: Identity) -> None:
+    with contextlib.suppress(ProcessLookupError, PermissionError):
+        os.killpg(process.pid, signal.SIGKILL)
     _gone(process, _GONE_SECONDS)
+    _group_gone(process.pid, _GONE_SECONDS)
 
 
-def _send(process: Identity, number: signal.Signals) -> None:
-    if is_alive(process):
-        with contextlib.suppress(ProcessLookupError):
-            os.kill(process.pid, number)
+def _group_gone(group: int, seconds: float) -> bool:
+    # A program that a script started may take longer than the script.
+    until = time.monotonic() + seconds
+    while time.monotonic() < until:
+        try:
+            os.killpg(group, 0)
+        except (ProcessLookupError, PermissionError):
+            return True
+        time.sleep(_LOOK_SECONDS)
+    return False
 
 
 def _gone(process: Identity, seconds: float) -> bool:
