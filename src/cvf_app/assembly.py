@@ -17,15 +17,17 @@ from quart import Quart
 
 from cvf_app import clock, interfaces
 from cvf_app.backends import log
+from cvf_app.backends.bridge import Bridge
 from cvf_app.backends.http import Http
 from cvf_app.backends.keystore import FileKeyStore, KeyStore
 from cvf_app.backends.mongo import Mongo, mongo_uri
 from cvf_app.backends.queue import Queue
 from cvf_app.backends.redis import Redis, redis_url
 from cvf_app.backends.stream import Stream
-from cvf_app.config import Config, Mode
+from cvf_app.backends.vault import VaultKeyStore
+from cvf_app.backends.vault_session import AppRole
+from cvf_app.config import Config, Mode, surroundings
 from cvf_app.duties import Duty, blueprints
-from cvf_app.errors import Invalid
 from cvf_app.files.folder import Folder
 from cvf_app.files.service import Files
 from cvf_app.files.store import FileStore
@@ -57,9 +59,11 @@ from cvf_app.sources.store import SourceStore
 from cvf_app.updates.hub import Hub
 from cvf_app.updates.outbox import Outbox
 from cvf_app.updates.stopping import on_term
+from cvf_app.upkeep import rewrap
+from cvf_app.upkeep.rewrap import Rotation, Vessel
 from cvf_app.users.identity.oidc import Oidc
 from cvf_app.users.identity.scim import Scim
-from cvf_app.users.service import Users
+from cvf_app.users.service import PERSON_KEY, Users
 from cvf_app.users.store import UserStore
 from cvf_app.web import access, cors, errors, intake, openapi
 from cvf_app.web import routes as web_routes
@@ -74,6 +78,7 @@ TEND_SECONDS = 1.0
 MEASURE_SECONDS = 15.0
 STEP_SECONDS = 600.0
 EXPIRE_SECONDS = 1.0
+KEYS_SECONDS = 20.0
 
 
 @dataclass(frozen=True)
@@ -105,12 +110,8 @@ async def open_backends(config: Config) -> AsyncIterator[Backends]:
     """Open every connection, and close them in reverse; nothing waits for a service here.
 
     Raises:
-        Invalid: the configuration asks for a service that this version does not have.
+        Invalid: the configuration or the environment lacks what a service needs.
     """
-    if config.secrets.provider != "file":
-        raise Invalid(
-            "Vault is not supported yet: use the file key store.", path="$.Secrets.Provider"
-        )
     async with AsyncExitStack() as stack:
         mongo = Mongo.open(_mongo_uri(config), config.mongo_db.database, MOST_CONNECTIONS)
         stack.callback(mongo.close)
@@ -127,7 +128,7 @@ async def open_backends(config: Config) -> AsyncIterator[Backends]:
         stack.push_async_callback(stream.close)
         http = Http.open(frozenset(filter(None, (_issuer(config), config.keycloak.backend_url))))
         stack.push_async_callback(http.close)
-        keys = FileKeyStore.open(Path(config.secrets.path))
+        keys = _open_keys(config)
         stack.push_async_callback(keys.close)
         yield Backends(
             mongo=mongo,
@@ -156,6 +157,7 @@ class Parts:
     attributes: Attributes
     dry_runs: DryRuns
     records: Records
+    rotation: Rotation
     worker: Worker
     outbox: Outbox
     hub: Hub
@@ -184,7 +186,8 @@ class Parts:
             else None
         )
         user_store = UserStore(mongo.collection("users"))
-        users = Users(user_store, identity, accounts, keys, clock.now)
+        # Around what people's requests ask alone: sessions go on while Vault is away.
+        users = Users(user_store, identity, accounts, Bridge(keys, clock.now), clock.now)
         networks = Networks(NetworkStore(mongo))
         source_store = SourceStore(mongo, backends.heavy, config.mongo_db.max_jobs)
         group_store = GroupStore(mongo)
@@ -206,10 +209,11 @@ class Parts:
         attributes = Attributes(sources, requests)
         record_store = RecordStore(mongo)
         records = Records(record_store, sources, groups, networks, answers_here=answers_here)
+        rotation = Rotation(keys, jobs, (Vessel("users", PERSON_KEY, user_store),))
         worker = Worker(
             jobs,
             backends.queue,
-            source_jobs.handlers(ingestion),
+            {**source_jobs.handlers(ingestion), **rewrap.handlers(rotation)},
             slots=config.mongo_db.max_jobs,
             ledger=ledger,
         )
@@ -238,6 +242,7 @@ class Parts:
             attributes=attributes,
             dry_runs=DryRuns(sources, pipelines),
             records=records,
+            rotation=rotation,
             worker=worker,
             outbox=outbox,
             hub=hub,
@@ -277,6 +282,7 @@ def create_app(
             parts = Parts.build(config, backends, answers_here=Duty.RECORD_COMPILER in duties)
             _provide(app, config, duties, backends, parts)
             _start(loops, duties, parts)
+            loops.every("key store", KEYS_SECONDS, backends.keys.tend)
             with on_term(parts.hub.stop):
                 yield
             parts.hub.stop()
@@ -311,7 +317,12 @@ def _provide(
         return (await parts.users.provider()).issuer
 
     vitals = Vitals(
-        checks={"database": database, "broker": broker, "identity": identity},
+        checks={
+            "database": database,
+            "broker": broker,
+            "identity": identity,
+            "secrets": backends.keys.state,
+        },
         mode=config.mode.value,
         config=config.digest,
         duties=tuple(sorted(duty.value for duty in duties)),
@@ -319,7 +330,7 @@ def _provide(
     )
     services = (parts.users, parts.networks, parts.groups, parts.jobs, parts.files)
     data = (parts.pipelines, parts.sources, parts.requests, parts.attributes, parts.dry_runs)
-    more = (parts.hosts, *data, parts.records, parts.hub, vitals)
+    more = (parts.hosts, *data, parts.records, parts.rotation, parts.hub, vitals)
     provide(app, {type(service): service for service in (*services, *more)})
     app.extensions["cv3_authenticate"] = parts.users.authenticate
 
@@ -342,6 +353,14 @@ def _start(loops: Loops, duties: frozenset[Duty], parts: Parts) -> None:
         loops.every("files in step", STEP_SECONDS, parts.requests.agree)
         loops.every("expired files", EXPIRE_SECONDS, parts.files.expire)
         loops.start("removed files", lambda: watch(parts.files, parts.place.watched))
+
+
+def _open_keys(config: Config) -> KeyStore:
+    if config.secrets.provider == "file":
+        return FileKeyStore.open(Path(config.secrets.path))
+    given = surroundings()
+    login = AppRole(given.vault_role_id, given.vault_secret_id)
+    return VaultKeyStore.open(config.vault, login, ca=given.vault_ca)
 
 
 def _issuer(config: Config) -> str:

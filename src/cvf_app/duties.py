@@ -17,6 +17,7 @@ from cvf_app.networks import routes as networks
 from cvf_app.pipelines import routes as pipelines
 from cvf_app.records import routes as records
 from cvf_app.sources import routes as sources
+from cvf_app.upkeep import routes as upkeep
 from cvf_app.users import routes as users
 from cvf_app.web import updates
 
@@ -43,7 +44,17 @@ class Brings:
 DUTIES: dict[Duty, Brings] = {
     Duty.ADMIN: Brings(
         "administration of users, groups, sources, pipelines and jobs",
-        (users.bp, groups.bp, networks.bp, sources.bp, files.bp, pipelines.bp, jobs.bp, updates.bp),
+        (
+            users.bp,
+            groups.bp,
+            networks.bp,
+            sources.bp,
+            files.bp,
+            pipelines.bp,
+            jobs.bp,
+            upkeep.bp,
+            updates.bp,
+        ),
     ),
     Duty.QUERY: Brings(
         "record queries, and the read side of sources and networks",

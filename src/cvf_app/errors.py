@@ -82,3 +82,9 @@ class Unavailable(CafeVariomeError):
     """A service that we depend on did not answer; the sentence names it."""
 
     code = "unavailable"
+
+
+class VaultUnavailable(Unavailable):
+    """Vault does not do what we need of it now; people who are logged in already may go on."""
+
+    code = "vault_unavailable"

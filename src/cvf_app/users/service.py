@@ -2,7 +2,8 @@
 
 A person may log in only with all three: an account at the identity provider, an active local
 user, and a key in the key store. A bad token is `Unauthenticated`; a good one of somebody who
-lacks one of the three is `Forbidden`.
+lacks one of the three is `Forbidden`. While Vault is away, who was let in before goes on for a
+while (`backends/bridge.py`, which assembly puts around the key store), but nobody logs in anew.
 """
 
 import secrets
@@ -92,13 +93,10 @@ class Users:
         return await self._look_up(claims.subject), claims.expires_at
 
     async def standing(self, user_ids: Collection[UserId]) -> dict[UserId, Role]:
-        """Return the roles of those of these users who may log in now; nothing is remembered."""
+        """Return the roles of those of these users who may log in now."""
         roles = await self._store.active_roles(user_ids)
-        return {
-            user_id: role
-            for user_id, role in roles.items()
-            if await self._keys.has_user_key(user_id)
-        }
+        with_key = await self._keys.has_user_keys(roles)
+        return {user_id: role for user_id, role in roles.items() if user_id in with_key}
 
     async def _look_up(self, subject: str) -> Principal:
         kept = await self._store.find_by_subject(await self._subject_index(subject))
@@ -118,7 +116,10 @@ class Users:
         Raises:
             Unauthenticated: the provider refuses the code.
             Forbidden: this person may not log in here.
+            Unavailable: the provider or the key store is away.
         """
+        # What is remembered is for people who are in; a new login needs the key store itself.
+        await self._keys.state()
         return await self._admit(await self._identity.exchange_code(code, verifier, redirect_uri))
 
     async def refresh(self, refresh_token: str) -> Tokens:

@@ -1,0 +1,1 @@
+"""What keeps an instance in order: its keys renewed, its parts in agreement."""
