@@ -12,7 +12,7 @@ from aiohttp import web
 from joserfc import jwt
 from joserfc.jwk import RSAKey
 
-from tests.support.services import REAL
+from tests.support import table
 
 CLIENT = "cafe-variome"
 
@@ -44,7 +44,7 @@ class Issuer:
         site = web.TCPSite(self.runner, "127.0.0.1", 0)
         await site.start()
         self.address = f"http://127.0.0.1:{self.runner.addresses[0][1]}"
-        REAL["identity"] = "peer (the login itself: a real provider)"
+        table.stand_in("identity", "our own issuer (the login itself: a real provider)")
 
     async def stop(self) -> None:
         if self.runner is not None:
