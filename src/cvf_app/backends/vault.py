@@ -12,6 +12,7 @@ import base64
 import re
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from time import monotonic
 from typing import Any, Self
 
@@ -202,7 +203,7 @@ class VaultKeyStore:
         items = [{"ciphertext": each.text, **_bound(each.context)} for each in texts]
         opened = await self._batches(
             items,
-            lambda client, batch: client.secrets.transit.decrypt_data(
+            lambda batch, client: client.secrets.transit.decrypt_data(
                 name=name, batch_input=batch, mount_point=self._transit
             ),
             _UNREADABLE,
@@ -352,7 +353,7 @@ class VaultKeyStore:
         await self._ensure(name)
         sealed = await self._batches(
             [{"plaintext": _text(plain), **_bound(context)} for plain, context in given],
-            lambda client, batch: client.secrets.transit.encrypt_data(
+            lambda batch, client: client.secrets.transit.encrypt_data(
                 name=name, batch_input=batch, mount_point=self._transit
             ),
             _WRONG,
@@ -362,14 +363,14 @@ class VaultKeyStore:
     async def _batches(
         self,
         items: list[dict[str, str]],
-        ask: Callable[[Any, list[dict[str, str]]], Any],
+        ask: Callable[[list[dict[str, str]], Any], Any],
         refusal: str,
     ) -> list[dict[str, str]]:
         results: list[dict[str, str]] = []
         for start in range(0, len(items), _MOST_IN_A_CALL):
             batch = items[start : start + _MOST_IN_A_CALL]
             try:
-                answer = await self._session.call(lambda client, batch=batch: ask(client, batch))
+                answer = await self._session.call(partial(ask, batch))
             except Refused:
                 raise Unavailable(refusal) from None
             part = answer["data"]["batch_results"]
