@@ -18,11 +18,12 @@ from hypercorn.config import Config as ServerConfig
 from pymongo import uri_parser
 
 from cvf_app.assembly import create_app, install
-from cvf_app.backends.keystore import FileKeyStore
+from cvf_app.backends.keystore import FileKeyStore, KeyStore
 from cvf_app.config import Config, load
 from cvf_app.duties import parse
 from tests.support.peers.issuer import CLIENT, Issuer
 from tests.support.services import free_port
+from tests.support.vaults import Share
 
 FINISHED = ("complete", "error", "cancelled", "lost")
 
@@ -146,13 +147,21 @@ def _source(name: str) -> dict[str, Any]:
 
 @asynccontextmanager
 async def node(
-    folder: Path, mongo_url: str, redis_url: str, duties: str = ""
+    folder: Path,
+    mongo_url: str,
+    redis_url: str,
+    duties: str = "",
+    vault: Share | None = None,
 ) -> AsyncIterator[Node]:
-    """Serve a new instance in this event loop until the end of the block."""
+    """Serve a new instance in this event loop until the end of the block.
+
+    With a share of a Vault its login must stand in the environment.
+    """
     issuer = Issuer()
     await issuer.start()
-    config = _config(folder, mongo_url, redis_url, issuer)
-    keys = FileKeyStore.open(folder / "keys", create=True)
+    more = {"Secrets": {"Provider": "vault"}, "Vault": vault.block} if vault else {}
+    config = _config(folder, mongo_url, redis_url, issuer, more)
+    keys: KeyStore = vault.open() if vault else FileKeyStore.open(folder / "keys", create=True)
     await keys.write_secret("identity/scim", {"client_id": "scim", "client_secret": "x"})
     await keys.close()
     await install(config, username="admin", subject="admin", email="admin@example.org")
@@ -204,7 +213,9 @@ async def _ready(made: Node, serving: "asyncio.Task[None]") -> None:
             await asyncio.sleep(0.05)
 
 
-def _config(folder: Path, mongo_url: str, redis_url: str, issuer: Issuer) -> Config:
+def _config(
+    folder: Path, mongo_url: str, redis_url: str, issuer: Issuer, more: dict[str, Any]
+) -> Config:
     where = uri_parser.parse_uri(mongo_url)
     host, port = where["nodelist"][0]
     redis = (
@@ -227,7 +238,7 @@ def _config(folder: Path, mongo_url: str, redis_url: str, issuer: Issuer) -> Con
         "Identity": {"Provider": "oidc", "Issuer": issuer.address, "Client": CLIENT},
         "Secrets": {"Provider": "file", "Path": str(folder / "keys")},
         "Metrics": {"Prometheus": {"Enabled": True, "Key": "scrape"}},
-    }
+    } | more
     file.write_text(json.dumps(blocks))
     return load(file)
 
