@@ -6,6 +6,9 @@ _.private_key
 # backends/mongo.py: named in an annotation
 _.AsyncIOMotorCollection
 
+# backends/vault_session.py: read by requests
+_.trust_env
+
 # config.py: keys of the published file that are read and checked before their feature lands
 _.access_token_enabled
 _.auth
@@ -14,8 +17,6 @@ _.backup_count
 _.cluster
 _.from_
 _.hec_endpoint
-_.kv2_path
-_.kv2_prefix
 _.legacy
 _.loki
 _.max_bytes
@@ -26,10 +27,6 @@ _.redirect_urls
 _.security
 _.sender
 _.splunk_hec
-_.transit_path
-_.vault
-_.vault_role_id
-_.vault_secret_id
 
 # console/__main__.py: read by typer
 _.obj

@@ -4,10 +4,8 @@ import json
 import os
 import subprocess
 from dataclasses import dataclass, field
-from datetime import timedelta
 from pathlib import Path
 from time import monotonic
-from typing import Any
 from uuid import uuid4
 
 import hvac
@@ -16,7 +14,6 @@ import msgspec
 from cvf_app import config
 from cvf_app.backends.vault import VaultKeyStore
 from cvf_app.backends.vault_session import AppRole
-from cvf_app.clock import now
 from cvf_app.config import Vault as VaultPlace
 from tests.support.servers import Vault
 
@@ -25,15 +22,12 @@ SCRIPT = ROOT / "scripts" / "setup_vault.sh"
 
 
 class Watch:
-    """A monotonic clock and a wall clock that tests put forward."""
+    """A monotonic clock that tests put forward."""
 
     ahead = 0.0
 
     def __call__(self) -> float:
         return monotonic() + self.ahead
-
-    def wall(self) -> Any:
-        return now() + timedelta(seconds=self.ahead)
 
     def forward(self, seconds: float) -> None:
         self.ahead += seconds
