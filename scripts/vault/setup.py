@@ -105,7 +105,7 @@ def leads(prefix: str) -> tuple[str, str]:
         raise Failed(
             "Vault.KV2Prefix has words of letters, digits and _, with single . or - inside."
         )
-    return f"{kept}/", f"{kept.replace('/', '..')}--"
+    return f"{kept}/", f"{kept.replace('/', '.-')}--"
 
 
 def engine(vault: Vault, path: str, kind: str, options: dict[str, str]) -> None:

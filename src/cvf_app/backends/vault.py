@@ -18,7 +18,13 @@ from typing import Any, Self
 
 from cvf_app import config
 from cvf_app.backends.keystore import SealedText, Secret
-from cvf_app.backends.vault_session import AppRole, Missing, Refused, VaultSession
+from cvf_app.backends.vault_session import (
+    ANSWER_SECONDS,
+    AppRole,
+    Missing,
+    Refused,
+    VaultSession,
+)
 from cvf_app.errors import Conflict, Invalid, NotFound, Unavailable, VaultUnavailable
 
 SECRET_FRESH_SECONDS = 30.0
@@ -40,7 +46,7 @@ _UNREADABLE = "A stored value cannot be opened with the key it names."
 class Names:
     """How our things are called in Vault.
 
-    A transit key has no folders, so the prefix stands in its name: `/` becomes `..` and `--` ends
+    A transit key has no folders, so the prefix stands in its name: `/` becomes `.-` and `--` ends
     it. No prefix can then be the beginning of another one's names. Three kinds of keys: `key-`
     encrypts, `index-` digests and is never rotated, `user-` is a person's pair.
     """
@@ -86,7 +92,7 @@ class Names:
     def _name(self, kind: str, name: str) -> str:
         if not _WORD.fullmatch(name):
             raise ValueError("this is no name of a key")
-        lead = f"{self.prefix.replace('/', '..')}--" if self.prefix else ""
+        lead = f"{self.prefix.replace('/', '.-')}--" if self.prefix else ""
         return f"{lead}{kind}-{name}"
 
 
@@ -268,7 +274,8 @@ class VaultKeyStore:
     async def create_user_key(self, user_id: str) -> None:
         """Make a person's RSA key pair; one that is there is kept."""
         name = self._names.person(user_id)
-        if not await self._has(name):
+        # While somebody else makes this very key, Vault lets whoever asks for it wait.
+        if not await self._has(name, seconds=MAKING_SECONDS):
             await self._make(name, _USER_KEY_TYPE)
 
     async def has_user_key(self, user_id: str) -> bool:
@@ -406,16 +413,17 @@ class VaultKeyStore:
                 seconds=MAKING_SECONDS,
             )
 
-    async def _has(self, name: str) -> bool:
+    async def _has(self, name: str, *, seconds: float = ANSWER_SECONDS) -> bool:
         try:
-            await self._describe(name)
+            await self._describe(name, seconds=seconds)
         except Missing:
             return False
         return True
 
-    async def _describe(self, name: str) -> dict[str, Any]:
+    async def _describe(self, name: str, *, seconds: float = ANSWER_SECONDS) -> dict[str, Any]:
         answer = await self._session.call(
-            lambda client: client.secrets.transit.read_key(name=name, mount_point=self._transit)
+            lambda client: client.secrets.transit.read_key(name=name, mount_point=self._transit),
+            seconds=seconds,
         )
         described: dict[str, Any] = answer["data"]
         return described

@@ -33,8 +33,9 @@ ANSWER_SECONDS = 5.0
 LOGIN_PAUSE = 10.0
 DOWN_PAUSE = 1.0
 _CONNECT_SECONDS = 2.0
-# A little less than what the waiting caller has, so that the reason reaches it.
-_MARGIN = 0.5
+# What is left to look at Vault's health, so that the reason reaches the waiting caller.
+_MARGIN = 1.0
+_HEALTH_SECONDS = 0.8
 _RENEW_AT = 2 / 3
 _AGAIN = "This instance goes on by itself when that is done."
 _SENTENCES = {
@@ -51,6 +52,7 @@ _SENTENCES = {
     "used up or expired. Make a new secret id with scripts/setup_vault.sh --issue.",
     "login over": "Our login at Vault has ended before its time; we log in again within ten "
     "seconds.",
+    "slow": "Vault, which keeps the secrets and keys, takes too long to answer.",
     "interrupted": "Vault, which keeps the secrets and keys, broke off the connection.",
     "denied": "Vault's policy does not let us do what we need: run scripts/setup_vault.sh again.",
     "not mounted": "Vault has no engine at the configured path: run scripts/setup_vault.sh, or "
@@ -165,12 +167,11 @@ class VaultSession:
         """
         try:
             async with asyncio.timeout(seconds):
-                return await self._on_threads(lambda: self._do(work, seconds - _MARGIN))
+                return await self._on_threads(lambda: self._watched(work, seconds - _MARGIN))
         except TimeoutError:
-            trouble = "unreachable"
+            trouble = "slow"
         except _Trouble as fault:
             trouble = fault.state
-        self._note(trouble)
         raise VaultUnavailable(_SENTENCES[trouble])
 
     async def version(self) -> str:
@@ -204,21 +205,29 @@ class VaultSession:
     async def _on_threads(self, work: Callable[[], T]) -> T:
         return await asyncio.get_running_loop().run_in_executor(self._threads, work)
 
+    def _watched(self, work: Work[T], seconds: float) -> T:
+        """Do it, and remember what Vault is like, also if nobody waits for the answer any more."""
+        try:
+            done = self._do(work, seconds)
+        except _Trouble as fault:
+            self._note(fault.state)
+            raise
+        self._note("")
+        return done
+
     def _do(self, work: Work[T], seconds: float) -> T:
         state, until = self._down
         if self._clock() < until:
             raise _Trouble(state)
         token = self._current()
         try:
-            done = self._ask(work, token.value, seconds)
+            return self._ask(work, token.value, seconds)
         except _Trouble as fault:
             if fault.state == "denied" and not self._lives(token):
                 self._forget(token)
             elif fault.state != "interrupted":
                 raise
-            done = self._ask(work, self._current().value, seconds)
-        self._note("")
-        return done
+        return self._ask(work, self._current().value, seconds)
 
     def _ask(self, work: Work[T], token: str, seconds: float = ANSWER_SECONDS) -> T:
         """Call Vault once, and turn what hvac raises into ours outside of its `except`."""
@@ -247,18 +256,18 @@ class VaultSession:
             return _Trouble("not mounted") if raised.errors else Missing()
         if isinstance(raised, vault_says.InvalidRequest):
             return Refused(" ".join(map(str, raised.errors or ())))
-        if isinstance(raised, requests.Timeout):
+        if isinstance(raised, requests.ConnectTimeout):
             return _Trouble("unreachable")
-        if isinstance(raised, requests.ConnectionError):
-            return _Trouble(self._health() or "interrupted")
-        return _Trouble(self._health() or "failing")
+        states = ((requests.ReadTimeout, "slow"), (requests.ConnectionError, "interrupted"))
+        state = next((state for kind, state in states if isinstance(raised, kind)), "failing")
+        return _Trouble(self._health() or state)
 
     def _health(self) -> str:
         """Return what is wrong with Vault as a whole, or nothing."""
         try:
             answer = self._session().get(
                 f"{self._host}/v1/sys/health",
-                timeout=(_CONNECT_SECONDS, _CONNECT_SECONDS),
+                timeout=(_HEALTH_SECONDS, _HEALTH_SECONDS),
                 allow_redirects=False,
             )
         except requests.RequestException:
