@@ -6,14 +6,15 @@ _.private_key
 # backends/mongo.py: named in an annotation
 _.AsyncIOMotorCollection
 
+# backends/vault_session.py: read by requests
+_.trust_env
+
 # config.py: keys of the published file that are read and checked before their feature lands
 _.access_token_enabled
 _.auth
 _.backup_count
 _.cluster
 _.hec_endpoint
-_.kv2_path
-_.kv2_prefix
 _.legacy
 _.loki
 _.max_bytes
@@ -22,10 +23,6 @@ _.nexus_mode
 _.redirect_url
 _.redirect_urls
 _.splunk_hec
-_.transit_path
-_.vault
-_.vault_role_id
-_.vault_secret_id
 
 # console/__main__.py: read by typer
 _.obj

@@ -17,6 +17,7 @@ from quart import Quart
 
 from cvf_app import clock, interfaces
 from cvf_app.backends import log
+from cvf_app.backends.bridge import Bridge
 from cvf_app.backends.http import Http
 from cvf_app.backends.keycloak import KeycloakServer
 from cvf_app.backends.keystore import FileKeyStore, KeyStore
@@ -24,10 +25,12 @@ from cvf_app.backends.mail import Relay
 from cvf_app.backends.mongo import Mongo, mongo_uri
 from cvf_app.backends.queue import Queue
 from cvf_app.backends.redis import Redis, redis_url
+from cvf_app.backends.sealed_documents import SealedDocuments
 from cvf_app.backends.stream import Stream
-from cvf_app.config import Config
+from cvf_app.backends.vault import VaultKeyStore
+from cvf_app.backends.vault_session import AppRole
+from cvf_app.config import Config, surroundings
 from cvf_app.duties import Duty, blueprints
-from cvf_app.errors import Invalid
 from cvf_app.files.folder import Folder
 from cvf_app.files.service import Files
 from cvf_app.files.store import FileStore
@@ -43,6 +46,7 @@ from cvf_app.jobs.store import JobStore
 from cvf_app.jobs.worker import Worker
 from cvf_app.loops import Loops
 from cvf_app.mail.delivery import Delivery
+from cvf_app.mail.service import KEY as LETTERS_KEY
 from cvf_app.mail.service import Mails
 from cvf_app.mail.store import MailStore
 from cvf_app.mail.writing import Writer
@@ -66,16 +70,19 @@ from cvf_app.sources.store import SourceStore
 from cvf_app.updates.hub import Hub
 from cvf_app.updates.outbox import Outbox
 from cvf_app.updates.stopping import on_term
+from cvf_app.upkeep import rewrap
 from cvf_app.upkeep.inspection import Inspection
 from cvf_app.upkeep.lookout import Lookout
+from cvf_app.upkeep.rewrap import Rotation, Vessel
 from cvf_app.upkeep.store import UpkeepStore
+from cvf_app.users.access_requests.service import KEY as REQUESTS_KEY
 from cvf_app.users.access_requests.service import AccessRequests
 from cvf_app.users.access_requests.store import AccessRequestStore
 from cvf_app.users.alerts import Alerts
 from cvf_app.users.arrivals import Arrivals
 from cvf_app.users.identity.configured import issuer, keycloak_server, people
 from cvf_app.users.people import People
-from cvf_app.users.sealing import Sealing
+from cvf_app.users.sealing import PERSON_KEY, Sealing
 from cvf_app.users.service import Users
 from cvf_app.users.store import UserStore
 from cvf_app.web import access, cors, errors, intake, openapi
@@ -96,6 +103,7 @@ EXPIRE_SECONDS = 1.0
 MAIL_SECONDS = 2.0
 ALARM_SECONDS = 5.0
 LOOK_SECONDS = 60.0
+KEYS_SECONDS = 20.0
 
 
 @dataclass(frozen=True)
@@ -128,12 +136,8 @@ async def open_backends(config: Config) -> AsyncIterator[Backends]:
     """Open every connection, and close them in reverse; nothing waits for a service here.
 
     Raises:
-        Invalid: the configuration asks for a service that this version does not have.
+        Invalid: the configuration or the environment lacks what a service needs.
     """
-    if config.secrets.provider != "file":
-        raise Invalid(
-            "Vault is not supported yet: use the file key store.", path="$.Secrets.Provider"
-        )
     async with AsyncExitStack() as stack:
         mongo = Mongo.open(_mongo_uri(config), config.mongo_db.database, MOST_CONNECTIONS)
         stack.callback(mongo.close)
@@ -150,7 +154,7 @@ async def open_backends(config: Config) -> AsyncIterator[Backends]:
         stack.push_async_callback(stream.close)
         http = Http.open(frozenset(filter(None, (issuer(config), config.keycloak.backend_url))))
         stack.push_async_callback(http.close)
-        keys = FileKeyStore.open(Path(config.secrets.path))
+        keys = _open_keys(config)
         stack.push_async_callback(keys.close)
         keycloak = keycloak_server(config, keys)
         stack.push_async_callback(keycloak.close)
@@ -192,6 +196,7 @@ class Parts:
     attributes: Attributes
     dry_runs: DryRuns
     records: Records
+    rotation: Rotation
     worker: Worker
     outbox: Outbox
     hub: Hub
@@ -221,7 +226,8 @@ class Parts:
             user_store,
             identity,
             accounts,
-            keys,
+            # Around what people's requests ask alone: sessions go on while Vault is away.
+            Bridge(keys, clock.now),
             clock.now,
             mails=mails,
             arrivals=arrivals,
@@ -255,10 +261,16 @@ class Parts:
         attributes = Attributes(sources, requests)
         record_store = RecordStore(mongo)
         records = Records(record_store, sources, groups, networks, answers_here=answers_here)
+        vessels = (
+            Vessel("users", PERSON_KEY, SealedDocuments(mongo.collection("users"))),
+            Vessel("requests", REQUESTS_KEY, SealedDocuments(mongo.collection("access_requests"))),
+            Vessel("letters", LETTERS_KEY, SealedDocuments(mongo.collection("letters"))),
+        )
+        rotation = Rotation(keys, jobs, vessels)
         worker = Worker(
             jobs,
             backends.queue,
-            source_jobs.handlers(ingestion),
+            {**source_jobs.handlers(ingestion), **rewrap.handlers(rotation)},
             slots=config.mongo_db.max_jobs,
             ledger=ledger,
         )
@@ -301,6 +313,7 @@ class Parts:
             attributes=attributes,
             dry_runs=DryRuns(sources, pipelines),
             records=records,
+            rotation=rotation,
             worker=worker,
             outbox=outbox,
             hub=hub,
@@ -341,6 +354,7 @@ def create_app(
             parts = Parts.build(config, backends, answers_here=Duty.RECORD_COMPILER in duties)
             lookout = _provide(app, config, duties, backends, parts)
             _start(loops, duties, parts, lookout)
+            loops.every("key store", KEYS_SECONDS, backends.keys.tend)
             with on_term(parts.hub.stop):
                 yield
             parts.hub.stop()
@@ -377,7 +391,12 @@ def _provide(
         return (await parts.users.provider()).issuer
 
     vitals = Vitals(
-        checks={"database": database, "broker": broker, "identity": identity},
+        checks={
+            "database": database,
+            "broker": broker,
+            "identity": identity,
+            "secrets": backends.keys.state,
+        },
         asides={"mail": parts.mails.health},
         mode=config.mode.value,
         config=config.digest,
@@ -389,7 +408,7 @@ def _provide(
     data = (parts.pipelines, parts.sources, parts.requests, parts.attributes, parts.dry_runs)
     persons = (parts.people, parts.access_requests, parts.settings, parts.front_end_log)
     more = (parts.hosts, *data, parts.records, parts.hub, *persons, parts.cleanup, vitals)
-    letters = (parts.mails, parts.delivery, parts.inspection)
+    letters = (parts.mails, parts.delivery, parts.inspection, parts.rotation)
     provide(app, {type(service): service for service in (*services, *more, *letters)})
     app.extensions["cv3_authenticate"] = parts.users.authenticate
     app.extensions["cv3_operators"] = parts.operators.check
@@ -424,6 +443,14 @@ def _start(loops: Loops, duties: frozenset[Duty], parts: Parts, lookout: Lookout
         loops.every("lookout", LOOK_SECONDS, lookout.look)
         loops.every("inspection", STEP_SECONDS, parts.inspection.nightly)
         loops.start("removed files", lambda: watch(parts.files, parts.place.watched))
+
+
+def _open_keys(config: Config) -> KeyStore:
+    if config.secrets.provider == "file":
+        return FileKeyStore.open(Path(config.secrets.path))
+    given = surroundings()
+    login = AppRole(given.vault_role_id, given.vault_secret_id)
+    return VaultKeyStore.open(config.vault, login, ca=given.vault_ca)
 
 
 def _mongo_uri(config: Config) -> str:

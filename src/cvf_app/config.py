@@ -416,16 +416,24 @@ def redirect_urls(config: Config) -> tuple[str, ...]:
 
 
 class Surroundings(msgspec.Struct, frozen=True, kw_only=True):
-    """What the environment gives: the file's place, the duties of this process, the Vault login."""
+    """What the environment gives: the file's place, the duties of this process, the Vault login.
+
+    `vault_ca` names a file of certificates; without it what the system trusts is trusted.
+    """
 
     config_path: Path
     duties: str
     vault_role_id: str
     vault_secret_id: str
+    vault_ca: str
+
+    def __repr__(self) -> str:
+        """Show no secret, wherever this is printed."""
+        return f"Surroundings(config_path={self.config_path}, duties={self.duties!r})"
 
 
 def surroundings(environ: Mapping[str, str] | None = None) -> Surroundings:
-    """Read the environment: `CV3_CONFIG`, `CV3_APP_PATH`, `CV3_DUTIES` and the Vault login."""
+    """Read the environment: `CV3_CONFIG`, `CV3_APP_PATH`, `CV3_DUTIES` and what Vault needs."""
     given = os.environ if environ is None else environ
     folder = Path(given.get("CV3_APP_PATH", "."))
     return Surroundings(
@@ -433,4 +441,5 @@ def surroundings(environ: Mapping[str, str] | None = None) -> Surroundings:
         duties=given.get("CV3_DUTIES", ""),
         vault_role_id=given.get("VAULT_ROLE_ID", ""),
         vault_secret_id=given.get("VAULT_SECRET_ID", ""),
+        vault_ca=given.get("VAULT_CACERT", ""),
     )

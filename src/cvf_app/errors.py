@@ -86,3 +86,9 @@ class Unavailable(CafeVariomeError):
 
 class CredentialsRefused(Unavailable):
     """A service that we depend on does not accept our credentials; a person must mend that."""
+
+
+class VaultUnavailable(Unavailable):
+    """Vault does not do what we need of it now; people who are logged in already may go on."""
+
+    code = "vault_unavailable"

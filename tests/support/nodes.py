@@ -18,11 +18,12 @@ from hypercorn.config import Config as ServerConfig
 from pymongo import uri_parser
 
 from cvf_app.assembly import create_app, install
-from cvf_app.backends.keystore import FileKeyStore
+from cvf_app.backends.keystore import FileKeyStore, KeyStore
 from cvf_app.config import Config, load
 from cvf_app.duties import parse
 from tests.support.peers.issuer import CLIENT, Issuer
 from tests.support.services import free_port
+from tests.support.vaults import Share
 
 FINISHED = ("complete", "error", "cancelled", "lost")
 
@@ -151,15 +152,18 @@ async def node(
     redis_url: str,
     duties: str = "",
     more: dict[str, Any] | None = None,
+    vault: Share | None = None,
 ) -> AsyncIterator[Node]:
     """Serve a new instance in this event loop until the end of the block.
 
-    `more` are further blocks of its configuration.
+    `more` are further blocks of its configuration. With a share of a Vault its login must stand
+    in the environment.
     """
     issuer = Issuer()
     await issuer.start()
-    config = _config(folder, mongo_url, redis_url, issuer, more or {})
-    keys = FileKeyStore.open(folder / "keys", create=True)
+    blocks = {"Secrets": {"Provider": "vault"}, "Vault": vault.block} if vault else {}
+    config = _config(folder, mongo_url, redis_url, issuer, blocks | (more or {}))
+    keys: KeyStore = vault.open() if vault else FileKeyStore.open(folder / "keys", create=True)
     await keys.write_secret("identity/scim", {"client_id": "scim", "client_secret": "x"})
     await keys.close()
     await install(config, username="admin", subject="admin", email="admin@example.org")

@@ -107,3 +107,8 @@ class TestSurroundings:
         around = surroundings({"CV3_APP_PATH": "/srv/cv3", "CV3_DUTIES": "query"})
         assert around.config_path == Path("/srv/cv3/instance_config.json")
         assert around.duties == "query"
+
+    def test_what_opens_vault_is_not_shown_when_it_is_printed(self):
+        around = surroundings({"VAULT_ROLE_ID": "hidden", "VAULT_SECRET_ID": "hidden"})
+        assert (around.vault_role_id, around.vault_secret_id) == ("hidden", "hidden")
+        assert "hidden" not in repr(around) + str(around)

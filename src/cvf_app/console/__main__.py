@@ -12,6 +12,7 @@ from cvf_app.console import (
     files,
     groups,
     jobs,
+    keys,
     mail,
     people,
     pipelines,
@@ -44,6 +45,7 @@ app.add_typer(pipelines.pipelines, name="pipelines")
 app.add_typer(attributes.attributes, name="attributes")
 app.add_typer(groups.groups, name="groups")
 app.add_typer(jobs.jobs, name="jobs")
+app.add_typer(keys.keys, name="keys")
 app.add_typer(mail.mail, name="mail")
 
 

@@ -136,7 +136,7 @@ class Inspection:
 
     async def _more_keys(self) -> int:
         there = await self._keys.count_user_keys()
-        return max(0, there - await self._users.count_with_keys())
+        return 0 if there is None else max(0, there - await self._users.count_with_keys())
 
     async def _counts_disagree(self) -> set[str]:
         return {

@@ -3,7 +3,8 @@
 A person may log in only with all three: an account at the identity provider, an active local
 user, and a key in the key store. A bad token is `Unauthenticated`; a good one of somebody who
 lacks one of the three is `Forbidden`. A registration that fails is undone as a whole; one whose
-process died is gone on with when it is asked for again.
+process died is gone on with when it is asked for again. While Vault is away, who was let in
+before goes on for a while (`backends/bridge.py`), but nobody logs in anew.
 """
 
 import secrets
@@ -100,13 +101,10 @@ class Users:
         return await self._look_up(claims), claims.expires_at
 
     async def standing(self, user_ids: Collection[UserId]) -> dict[UserId, Role]:
-        """Return the roles of those of these users who may log in now; nothing is remembered."""
+        """Return the roles of those of these users who may log in now."""
         roles = await self._store.active_roles(user_ids)
-        return {
-            user_id: role
-            for user_id, role in roles.items()
-            if await self._keys.has_user_key(user_id)
-        }
+        with_key = await self._keys.has_user_keys(roles)
+        return {user_id: role for user_id, role in roles.items() if user_id in with_key}
 
     def forget(self, user_id: UserId) -> None:
         """Look this person up anew when they ask next; other processes do so within ten seconds."""
@@ -138,7 +136,10 @@ class Users:
         Raises:
             Unauthenticated: the provider refuses the code.
             Forbidden: this person may not log in here.
+            Unavailable: the provider or the key store is away.
         """
+        # What is remembered is for people who are in; a new login needs the key store itself.
+        await self._keys.state()
         return await self._admit(await self._identity.exchange_code(code, verifier, redirect_uri))
 
     async def refresh(self, refresh_token: str) -> Tokens:
