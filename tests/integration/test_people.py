@@ -208,8 +208,8 @@ class TestLogin:
         person = await node.person("goer")
         assert (await second.call("GET", "/auth/user-info", "goer")).status == 200
         assert (await node.call("POST", f"/users/{person}/revoke-login")).status == 200
-        assert (await node.call("GET", "/auth/user-info", "goer")).status == 403
-        await until(second, "goer", 403)
+        assert (await node.call("GET", "/auth/user-info", "goer")).status == 401
+        await until(second, "goer", 401)
         shown = (await node.call("GET", f"/users/{person}")).json
         assert (shown["active"], shown["allowLogin"]) == (True, False)
         local = [user["userId"] for user in (await node.call("GET", "/users/local")).json]

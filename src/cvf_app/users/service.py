@@ -2,7 +2,7 @@
 
 A person may log in only with all three: an account at the identity provider, an active local
 user, and a key in the key store. A bad token is `Unauthenticated`; a good one of somebody who
-lacks one of the three is `Forbidden`. A registration that fails is undone as a whole; one whose
+lacks one of the three is `Forbidden`, but for a revoked login, with which its tokens end. A registration that fails is undone as a whole; one whose
 process died is gone on with when it is asked for again. While Vault is away, who was let in
 before goes on for a while (`backends/bridge.py`), but nobody logs in anew.
 """
@@ -18,7 +18,14 @@ import structlog
 
 from cvf_app.backends.keystore import KeyStore
 from cvf_app.clock import Clock
-from cvf_app.errors import CafeVariomeError, Conflict, Forbidden, NotFound, Unavailable
+from cvf_app.errors import (
+    CafeVariomeError,
+    Conflict,
+    Forbidden,
+    NotFound,
+    Unauthenticated,
+    Unavailable,
+)
 from cvf_app.ids import new_id
 from cvf_app.mail.model import Kind
 from cvf_app.mail.service import Mails
@@ -33,6 +40,7 @@ from cvf_app.web.limits import Alone
 
 _REMEMBERED_FOR = timedelta(seconds=10)
 _MOST_REMEMBERED = 10_000
+_REVOKED = "Your login here was revoked; ask the administrator of this instance."
 _NOT_HERE = "You have an account, but this instance does not let you in; ask its administrator."
 log = structlog.get_logger("cv3.users")
 
@@ -120,6 +128,9 @@ class Users:
         kept = await self._store.find_by_subject(index)
         if kept is None or not kept.active or not await self._keys.has_user_key(kept.user_id):
             self._remembered.pop(subject, None)
+            if kept is not None and kept.active:
+                # Their tokens were good for a login that is over: they count no more.
+                raise Unauthenticated(_REVOKED)
             if kept is None and self._arrivals is not None:
                 await self._arrivals.note(claims)
             raise Forbidden(_NOT_HERE)
