@@ -24,7 +24,11 @@ def parser() -> argparse.ArgumentParser:
         "install", help="make indices, the installation's id and the first administrator"
     )
     install.add_argument("--username", required=True, help="name of the first administrator")
-    install.add_argument("--subject", required=True, help="what the provider's tokens call them")
+    install.add_argument(
+        "--subject",
+        help="what the provider's tokens call them, if they have an account there; without it an "
+        "account is made, and the provider mails them a link to set a password",
+    )
     install.add_argument("--email", required=True)
     maintenance = words.add_parser("maintenance", help="refuse changes for a while, or not")
     maintenance.add_argument("state", choices=("on", "off"))
@@ -70,8 +74,12 @@ def _install(given: argparse.Namespace) -> int:
     from cvf_app.assembly import install  # noqa: PLC0415 - see above
 
     config = load(given.config or surroundings().config_path)
-    asyncio.run(install(config, username=given.username, subject=given.subject, email=given.email))
+    password = asyncio.run(
+        install(config, username=given.username, email=given.email, subject=given.subject)
+    )
     print(f"Installed; the first administrator is {given.username}.")
+    if password is not None:
+        print(f"The first password is told this once: {password}")
     return 0
 
 

@@ -365,15 +365,24 @@ def create_app(
     return app
 
 
-async def install(config: Config, *, username: str, subject: str, email: str) -> None:
-    """Prepare a new instance: indices, the installation id, the first administrator; repeatable."""
+async def install(
+    config: Config, *, username: str, email: str, subject: str | None = None
+) -> str | None:
+    """Prepare a new instance: indices, the installation id, the first administrator; repeatable.
+
+    Without a `subject`, which is what the provider's tokens call the administrator, an account is
+    made at the provider. Return its first password, if the provider mails no link to set one.
+    """
     async with open_backends(config) as backends:
         parts = Parts.build(config, backends, answers_here=False)
         for store in parts.stores:
             await store.prepare()
         await parts.networks.own()
         await parts.operators.prepare()
+        if subject is None:
+            return (await parts.users.first_administrator(username, email)).password
         await parts.users.ensure_administrator(username, subject, email)
+        return None
 
 
 def _provide(

@@ -2,9 +2,10 @@
 
 A person may log in only with all three: an account at the identity provider, an active local
 user, and a key in the key store. A bad token is `Unauthenticated`; a good one of somebody who
-lacks one of the three is `Forbidden`, but for a revoked login, with which its tokens end. A registration that fails is undone as a whole; one whose
-process died is gone on with when it is asked for again. While Vault is away, who was let in
-before goes on for a while (`backends/bridge.py`), but nobody logs in anew.
+lacks one of the three is `Forbidden`, but for a revoked login, with which its tokens end. A
+registration that fails is undone as a whole; one whose process died is gone on with when it is
+asked for again. While Vault is away, who was let in before goes on for a while
+(`backends/bridge.py`), but nobody logs in anew.
 """
 
 import secrets
@@ -280,6 +281,19 @@ class Users:
         account = await self._accounts.find(person.username)
         if account is not None:
             await self._accounts.change(account, _named(person))
+
+    async def first_administrator(self, username: str, email: str) -> Registered:
+        """Make the first administrator with an account at the provider; may be repeated.
+
+        Raises:
+            Unavailable: the provider lets us make no accounts.
+        """
+        new = NewUser(username=username, email=email, role=Role.DEVELOPER)
+        kept = await self._store.find_by_username(await self._sealing.username_index(username))
+        if kept is not None and kept.registered:
+            await self._keys.create_user_key(kept.user_id)
+            return Registered(user=await self.show(kept), password=None)
+        return await self.register(new, Role.DEVELOPER)
 
     async def ensure_administrator(self, username: str, subject: str, email: str) -> User:
         """Make sure that the first administrator, whose account there is already, may log in.
