@@ -6,6 +6,7 @@ written. `create_app` registers what the duties bring, refuses handlers that do 
 call them, and starts the loops. `install` is what an operator runs once for a new instance.
 """
 
+import asyncio
 import time
 from collections.abc import AsyncGenerator, AsyncIterator, Callable
 from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
@@ -15,13 +16,14 @@ from typing import Protocol
 
 from quart import Quart
 
-from cvf_app import clock, interfaces
-from cvf_app.backends import log
+from cvf_app import clock, interfaces, metrics
+from cvf_app.backends import log, log_outlets
 from cvf_app.backends.http import Http
 from cvf_app.backends.keystore import FileKeyStore, KeyStore
 from cvf_app.backends.mongo import Mongo, mongo_uri
 from cvf_app.backends.queue import Queue
 from cvf_app.backends.redis import Redis, redis_url
+from cvf_app.backends.shipping import Receiver, Shipper, receivers
 from cvf_app.backends.stream import Stream
 from cvf_app.config import Config, Mode
 from cvf_app.duties import Duty, blueprints
@@ -39,7 +41,7 @@ from cvf_app.jobs.service import Jobs
 from cvf_app.jobs.sizes import Sizes
 from cvf_app.jobs.store import JobStore
 from cvf_app.jobs.worker import Worker
-from cvf_app.loops import Loops
+from cvf_app.loops import Loops, feel_lag
 from cvf_app.networks.service import Networks
 from cvf_app.networks.store import NetworkStore
 from cvf_app.parts import provide
@@ -61,7 +63,7 @@ from cvf_app.users.identity.oidc import Oidc
 from cvf_app.users.identity.scim import Scim
 from cvf_app.users.service import Users
 from cvf_app.users.store import UserStore
-from cvf_app.web import access, cors, errors, intake, openapi
+from cvf_app.web import access, cors, errors, exporter, intake, openapi
 from cvf_app.web import routes as web_routes
 from cvf_app.web.routes import Vitals
 
@@ -74,6 +76,7 @@ TEND_SECONDS = 1.0
 MEASURE_SECONDS = 15.0
 STEP_SECONDS = 600.0
 EXPIRE_SECONDS = 1.0
+FLUSH_SECONDS = 3.0
 
 
 @dataclass(frozen=True)
@@ -125,7 +128,9 @@ async def open_backends(config: Config) -> AsyncIterator[Backends]:
         # Named after the database: two instances may share a Redis, and must not share updates.
         stream = Stream.open(url, f"cv3-updates:{config.mongo_db.database}")
         stack.push_async_callback(stream.close)
-        http = Http.open(frozenset(filter(None, (_issuer(config), config.keycloak.backend_url))))
+        to_logs = tuple(receiver.url for receiver in receivers(config.logging))
+        known = (_issuer(config), config.keycloak.backend_url, *to_logs)
+        http = Http.open(frozenset(filter(None, known)))
         stack.push_async_callback(http.close)
         keys = FileKeyStore.open(Path(config.secrets.path))
         stack.push_async_callback(keys.close)
@@ -254,36 +259,55 @@ def create_app(
     Raises:
         RuntimeError: a handler does not say who may call it.
     """
-    log.configure(config.logging.name, config.logging.level)
+    to_receivers = _listen(config)
     app = Quart("cvf_app", static_folder=None)
     app.config["MAX_CONTENT_LENGTH"] = LARGEST_BODY
     errors.install(app)
     intake.install(app)
     cors.install(app, config.cors)
-    web_routes.measure(app)
+    if config.metrics.prometheus.enabled:
+        exporter.measure(app)
     app.register_blueprint(web_routes.bp)
     for blueprint in blueprints(duties):
         app.register_blueprint(blueprint)
     if config.open_api.enabled:
         app.register_blueprint(openapi.bp)
     if Duty.EXPORTER in duties and config.metrics.prometheus.enabled:
-        app.register_blueprint(web_routes.exporter(config.metrics.prometheus))
+        app.register_blueprint(exporter.exporter(config.metrics.prometheus))
     access.check_access(app)
 
     @app.while_serving
     async def lifespan() -> AsyncGenerator[None, None]:
         async with open_backends(config) as backends:
             loops = Loops()
+            shippers = [Shipper(*pair, backends.http) for pair in to_receivers.items()]
+            for shipper in shippers:
+                loops.start(f"log to {shipper.name}", shipper.run)
             parts = Parts.build(config, backends, answers_here=Duty.RECORD_COMPILER in duties)
             _provide(app, config, duties, backends, parts)
             _start(loops, duties, parts)
+            if config.metrics.prometheus.enabled:
+                _observe(loops, config, duties, parts)
             with on_term(parts.hub.stop):
                 yield
             parts.hub.stop()
             await loops.stop()
             await parts.outbox.flush()
+            await asyncio.gather(*(shipper.flush(FLUSH_SECONDS) for shipper in shippers))
 
     return app
+
+
+def _listen(config: Config) -> dict[Receiver, log_outlets.Outlet]:
+    """Set up the log; return what waits for which receiver, to be sent once there is a client."""
+    given = config.logging
+    to_receivers = {each: log_outlets.Outlet(each.name) for each in receivers(given)}
+    outlets = [log_outlets.Tally(), log_outlets.console(), *to_receivers.values()]
+    if given.file:
+        path = Path(config.data.upload_path) / given.file
+        outlets.append(log_outlets.file(path, given.max_bytes, given.backup_count))
+    log.configure(given.name, given.level, outlets)
+    return to_receivers
 
 
 async def install(config: Config, *, username: str, subject: str, email: str) -> None:
@@ -335,13 +359,21 @@ def _start(loops: Loops, duties: frozenset[Duty], parts: Parts) -> None:
         for number in range(SLOTS):
             loops.start(f"queries {number + 1}", parts.records.work)
         loops.every("unanswered queries", RECOVER_SECONDS, parts.records.recover)
-    if Duty.EXPORTER in duties:
-        loops.every("job gauges", MEASURE_SECONDS, parts.jobs.measure)
     if Duty.SCHEDULER in duties:
         loops.every("leftovers", CLEAN_SECONDS, parts.requests.clean_up)
         loops.every("files in step", STEP_SECONDS, parts.requests.agree)
         loops.every("expired files", EXPIRE_SECONDS, parts.files.expire)
         loops.start("removed files", lambda: watch(parts.files, parts.place.watched))
+
+
+def _observe(loops: Loops, config: Config, duties: frozenset[Duty], parts: Parts) -> None:
+    """Start what measures this process and, where metrics are given out, the whole instance."""
+    metrics.tell_build(web_routes.our_version(), config.mode.value)
+    loops.start("event-loop lag", feel_lag)
+    if Duty.EXPORTER in duties:
+        loops.every("job gauges", MEASURE_SECONDS, parts.jobs.measure)
+        loops.every("query gauges", MEASURE_SECONDS, parts.records.measure)
+        loops.every("source gauges", MEASURE_SECONDS, parts.sources.measure)
 
 
 def _issuer(config: Config) -> str:

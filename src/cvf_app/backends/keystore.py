@@ -23,6 +23,7 @@ from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import rsa
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 
+from cvf_app import metrics
 from cvf_app.backends.sealed import SealedFolder
 from cvf_app.errors import Conflict, NotFound, Unavailable
 from cvf_app.wire import Wire, decode, encode
@@ -272,7 +273,9 @@ class FileKeyStore:
         return record.public_key
 
     async def _named_key(self, name: str, *, fresh: bool = False) -> _NamedKey:
-        if fresh or name not in self._named:
+        known = name in self._named and not fresh
+        metrics.count_cache("keys", hits=int(known), misses=int(not known))
+        if not known:
             self._named[name] = await self._on_files(lambda: self._load_or_make(name))
         return self._named[name]
 

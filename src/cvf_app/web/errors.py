@@ -88,7 +88,7 @@ async def _foreseen(fault: errors.CafeVariomeError) -> Response:
         response.headers["WWW-Authenticate"] = "Bearer"
     if status == 503:  # noqa: PLR2004 - RFC 9110, section 15.6.4
         response.headers["Retry-After"] = "5"
-        log.warning("service_unavailable", sentence=fault.sentence, cause=repr(fault.__cause__))
+        log.warning("service_unavailable", sentence=fault.sentence, cause=fault.__cause__)
     return response
 
 

@@ -12,6 +12,7 @@ from typing import Generic, TypeVar
 
 import structlog
 
+from cvf_app import metrics
 from cvf_app.clock import Clock
 from cvf_app.errors import CafeVariomeError, Unavailable
 
@@ -45,6 +46,7 @@ class Remembered(Generic[T]):
         """
         fetched = self._fetched
         fresh = fetched is not None and self._clock() - fetched < self._fresh_for
+        metrics.count_cache("identity", hits=int(fresh), misses=int(not fresh))
         # While somebody asks a slow provider, the others go on with what is known.
         if not fresh and not (self._one_at_a_time.locked() and self._usable()):
             await self.renew()
