@@ -31,7 +31,7 @@ _SECRET = re.compile(
 )
 _PATTERNS = (
     # A JSON web token, signed (RFC 7515) or encrypted (RFC 7516): it begins with '{"' in base64.
-    (re.compile(r"eyJ[\w-]{8,}(?:\.[\w-]*){2,4}"), "***"),
+    (re.compile(r"(?:(?<![\w-])|(?<=%\w\w))eyJ[\w-]{8,}(?:\.[\w-]*){2,4}"), "***"),
     (
         re.compile(r"-----BEGIN [A-Z ]*PRIVATE KEY-----.*?(?:-----END [A-Z ]+-----|\Z)", re.DOTALL),
         "***",
@@ -43,7 +43,7 @@ _PATTERNS = (
     (
         re.compile(
             r"((?:secret|token|passw(?:or)?d|passphrase|api[_-]?key|verifier)[\w-]{0,40}"
-            r"[\"']?\s*[=:]\s*[\"']?)[^\s\"'&,;)}\]]+",
+            r"[\"']?\s*[=:]\s*)(?:\"[^\"]*\"?|'[^']*'?|[^\s\"'&,;)}\]]+)",
             re.IGNORECASE,
         ),
         r"\1***",

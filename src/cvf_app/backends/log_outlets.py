@@ -152,6 +152,10 @@ class Writer(Outlet):
                 self._busy = False
                 self.news.notify_all()
 
+    def join(self) -> None:
+        """Wait for the end of the thread; after `close`."""
+        self._thread.join()
+
     def _deliver(self, batch: list[Line]) -> None:
         number = len(batch)
         try:

@@ -40,9 +40,20 @@ _SPLUNK_PATH = "/services/collector/event"
 class Receiver(Protocol):
     """How lines are written for one kind of receiver, and how it says that it has them."""
 
-    name: str
-    url: str
-    headers: Mapping[str, str]
+    @property
+    def name(self) -> str:
+        """Its name in metrics."""
+        ...
+
+    @property
+    def url(self) -> str:
+        """The address that is pushed to."""
+        ...
+
+    @property
+    def headers(self) -> Mapping[str, str]:
+        """The headers of a push, its login among them."""
+        ...
 
     def write(self, batch: Sequence[Line]) -> bytes:
         """Write a batch as the body of one request."""
@@ -121,8 +132,18 @@ class Splunk:
 class Shipper:
     """Sends what waits in an outlet to its receiver."""
 
-    def __init__(self, receiver: Receiver, outlet: Outlet, http: Http) -> None:
-        """Take what is needed; `run` begins."""
+    def __init__(
+        self,
+        receiver: Receiver,
+        outlet: Outlet,
+        http: Http,
+        *,
+        patience: float = PATIENCE_SECONDS,
+        first_pause: float = FIRST_PAUSE_SECONDS,
+    ) -> None:
+        """Take what is needed; `run` begins. A push is given up after `patience` seconds."""
+        self._patience = patience
+        self._first_pause = first_pause
         self._receiver = receiver
         self._outlet = outlet
         self._http = http
@@ -144,7 +165,7 @@ class Shipper:
             if await self._send():
                 failures = 0
                 continue
-            pause = min(LONGEST_PAUSE_SECONDS, FIRST_PAUSE_SECONDS * 2**failures)
+            pause = min(LONGEST_PAUSE_SECONDS, self._first_pause * 2**failures)
             failures = min(failures + 1, 10)
             # Several workers must not come all at once.
             await asyncio.sleep(pause * random.uniform(0.5, 1.0))  # noqa: S311 - no secret
@@ -170,7 +191,7 @@ class Shipper:
         self._batch = self._batch or self._outlet.take(_BATCH_LINES, _BATCH_BYTES)
         receiver = self._receiver
         try:
-            async with asyncio.timeout(PATIENCE_SECONDS):
+            async with asyncio.timeout(self._patience):
                 answer = await self._http.post(
                     receiver.url,
                     receiver.write(self._batch),
