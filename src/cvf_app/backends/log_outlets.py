@@ -27,6 +27,7 @@ from cvf_app import metrics
 
 MOST_LINES = 10_000
 MOST_BYTES = 16 * 2**20
+DROP_REASONS = ("full", "refused", "stopped")
 _BATCH_LINES = 500
 _PAUSE_SECONDS = 5.0
 
@@ -55,6 +56,10 @@ class Outlet(logging.Handler):
         self._bytes = 0
         self._last = 0
         self.news = threading.Condition()
+        for reason in DROP_REASONS:
+            # A rate needs the 0 that was before.
+            metrics.log_dropped.labels(sink, reason)
+        metrics.log_shipped.labels(sink)
 
     def emit(self, record: logging.LogRecord) -> None:
         """Take a line; the oldest is dropped when there is no room."""

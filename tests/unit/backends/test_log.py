@@ -155,16 +155,16 @@ class TestScrub:
         assert log.scrub(text) == text
 
     @pytest.mark.parametrize(
-        "text", ["a" * 10**6, "eyJ" * 10**6, "a." * 10**6, "a@b." * 10**6, "http://" + "a:" * 10**6]
+        "piece", ["a", "eyJ", "a.", "a@b.", "http://a:", "token=", "-----BEGIN PRIVATE KEY-----"]
     )
-    def test_long_texts_are_cut(self, text):
-        assert len(log.scrub(text)) < 2 * log.LONGEST_TEXT
+    def test_long_texts_are_cut(self, piece):
+        assert len(log.scrub(piece * 10**6)) < 2 * log.LONGEST_TEXT
 
     def test_secrets_are_masked_wherever_they_stand(self, lines):
         structlog.get_logger().info(
             f"seen {JWT}", calls=[{"at": {"url": JWT}}], raw=JWT.encode(), fault=OSError(JWT)
         )
-        structlog.get_logger().info("seen", **{"where": {JWT: 1}})
+        structlog.get_logger().info("seen", where={JWT: 1})
         write(OSError(13, f"no entry with {JWT}"))
         assert len(lines) == 3
         assert all(JWT not in line and "eyJzdWIi" not in line for line in lines)
