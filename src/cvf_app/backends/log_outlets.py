@@ -168,8 +168,8 @@ class Writer(Outlet):
         except (OSError, ValueError) as fault:
             # ValueError: the stream was closed, as standard error is at the very end.
             if not self._failing and self.sink != "console":
-                name = type(fault).__name__
-                structlog.get_logger("cv3.log").error("log_cannot_be_written", to=name)
+                log = structlog.get_logger("cv3.log")
+                log.error("log_cannot_be_written", to=self.sink, cause=fault)
             self._failing = True
             with self.news:
                 if not self._closing:
@@ -269,7 +269,8 @@ class RotatingFile:
             while rest:
                 rest = rest[os.write(self._handle, rest) :]
         except OSError:
-            os.ftruncate(self._handle, before)
+            with suppress(OSError):
+                os.ftruncate(self._handle, before)
             raise
         del batch[:number]
         return len(raw)

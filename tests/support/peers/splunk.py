@@ -14,6 +14,7 @@ from aiohttp import web
 from tests.support.peers.receivers import Receiver
 
 _KEYS = {"time", "host", "source", "sourcetype", "index", "fields", "event"}
+_SPACE = re.compile(r"\s*")
 _SECONDS = re.compile(r"[0-9]{10}(\.[0-9]{1,9})?")
 
 
@@ -60,8 +61,8 @@ class Splunk(Receiver):
 def _events(text):
     """Read JSON objects that follow each other, with nothing but white space in between."""
     decoder = json.JSONDecoder()
-    at = 0
-    while text[at:].strip():
-        at += len(text[at:]) - len(text[at:].lstrip())
+    at = _SPACE.match(text).end()
+    while at < len(text):
         event, at = decoder.raw_decode(text, at)
+        at = _SPACE.match(text, at).end()
         yield event

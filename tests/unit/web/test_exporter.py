@@ -45,8 +45,7 @@ class TestKey:
         assert (await scrape("k3y", HERE)).status_code == 401
 
     async def test_a_key_that_is_no_ascii_opens_and_fails_as_any_other(self):
-        sent = "Bearer " + "schlüssel".encode().decode("latin-1")
-        assert (await scrape("schlüssel", Authorization=sent)).status_code == 200
+        assert (await scrape("schlüssel", Authorization="Bearer schlüssel")).status_code == 200
         assert (await scrape("schlüssel", Authorization="Bearer schl")).status_code == 401
 
 
