@@ -169,7 +169,9 @@ class Writer(Outlet):
             # ValueError: the stream was closed, as standard error is at the very end.
             if not self._failing and self.sink != "console":
                 log = structlog.get_logger("cv3.log")
-                log.error("log_cannot_be_written", to=self.sink, cause=fault)
+                log.error(  # noqa: TRY400 - the cause is enough, where it was raised is known
+                    "log_cannot_be_written", to=self.sink, cause=fault
+                )
             self._failing = True
             with self.news:
                 if not self._closing:
