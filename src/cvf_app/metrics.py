@@ -28,7 +28,7 @@ from prometheus_client import (
 from prometheus_client.multiprocess import MultiProcessCollector, mark_process_dead
 
 # Twice as many series, and no use: Prometheus itself notices that a counter began anew.
-disable_created_metrics()
+disable_created_metrics()  # type: ignore[no-untyped-call]  # the library left it bare
 REGISTRY = CollectorRegistry()
 # From a read of a few milliseconds to what is waited for; a question has seconds, a job none.
 _SECONDS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0)
@@ -232,7 +232,7 @@ def exposition() -> bytes:
     if not _is_shared():
         return generate_latest(REGISTRY)
     gathered = CollectorRegistry()
-    MultiProcessCollector(gathered)
+    MultiProcessCollector(gathered)  # type: ignore[no-untyped-call]  # the library left it bare
     return generate_latest(gathered)
 
 
@@ -248,7 +248,7 @@ def empty(folder: Path) -> None:
 
 def forget_process(folder: Path, pid: int) -> None:
     """Take the gauges of a process that has died out of the sum; what it counted stays."""
-    mark_process_dead(pid, str(folder))
+    mark_process_dead(pid, str(folder))  # type: ignore[no-untyped-call]  # the library left it bare
 
 
 def _is_shared() -> bool:
