@@ -8,6 +8,8 @@ its own. How a gauge is put together over processes stands in its `multiprocess_
 processes count, so the guard says which one has died (`forget_process`).
 """
 
+import fcntl
+import os
 import platform
 import time
 from asyncio import CancelledError
@@ -23,13 +25,15 @@ from prometheus_client import (
     Histogram,
     disable_created_metrics,
     generate_latest,
-    values,
 )
+from prometheus_client.mmap_dict import MmapedDict
 from prometheus_client.multiprocess import MultiProcessCollector, mark_process_dead
 
 # Twice as many series, and no use: Prometheus itself notices that a counter began anew.
 disable_created_metrics()  # type: ignore[no-untyped-call]  # the library left it bare
 REGISTRY = CollectorRegistry()
+# The library itself reads it when it is imported; from then on it is settled.
+_SHARED = os.environ.get("PROMETHEUS_MULTIPROC_DIR", "")  # house: the library's own variable
 # From a read of a few milliseconds to what is waited for; a question has seconds, a job none.
 _SECONDS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0)
 _METHODS = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"})
@@ -229,11 +233,12 @@ def service_call(service: str) -> Iterator[ServiceCall]:
 
 def exposition() -> bytes:
     """Write all metrics in Prometheus' text format, version 0.0.4; of all processes if shared."""
-    if not _is_shared():
+    if not _SHARED:
         return generate_latest(REGISTRY)
     gathered = CollectorRegistry()
     MultiProcessCollector(gathered)  # type: ignore[no-untyped-call]  # the library left it bare
-    return generate_latest(gathered)
+    with _locked(Path(_SHARED), fcntl.LOCK_SH):
+        return generate_latest(gathered)
 
 
 def empty(folder: Path) -> None:
@@ -247,10 +252,33 @@ def empty(folder: Path) -> None:
 
 
 def forget_process(folder: Path, pid: int) -> None:
-    """Take the gauges of a process that has died out of the sum; what it counted stays."""
-    mark_process_dead(pid, str(folder))  # type: ignore[no-untyped-call]  # the library left it bare
+    """Take the gauges of a process that has died out of the sum; what it counted stays.
+
+    Its counts go into the files of process 0, or each restart would leave files to be read.
+    """
+    with _locked(folder, fcntl.LOCK_EX):
+        mark_process_dead(pid, str(folder))  # type: ignore[no-untyped-call]  # the library left it bare
+        for kind in ("counter", "histogram"):
+            left = folder / f"{kind}_{pid}.db"
+            if left.exists():
+                _add(left, folder / f"{kind}_0.db")
+                left.unlink()
 
 
-def _is_shared() -> bool:
-    # The library decides this when it is imported, by the variable.
-    return values.ValueClass is not values.MutexValue
+def _add(left: Path, dead: Path) -> None:
+    total = MmapedDict(str(dead))
+    try:
+        for key, value, *_ in MmapedDict.read_all_values_from_file(str(left)):
+            total.write_value(key, total.read_value(key)[0] + value, 0.0)
+    except RuntimeError:
+        pass  # it was killed while it made the file longer; what is whole is there
+    finally:
+        total.close()
+
+
+@contextmanager
+def _locked(folder: Path, how: int) -> Iterator[None]:
+    """Keep files from being read while they are put together: a count must never go back."""
+    with (folder / "lock").open("ab") as file:
+        fcntl.flock(file, how)
+        yield

@@ -237,6 +237,16 @@ class TestNode:
             await until(lambda peer=peer: len(events(peer)) == 2)
             assert [one["number"] for one in events(peer)] == [1, 2]
 
+    async def test_the_last_lines_arrive_when_it_stops(self, node, peer):
+        name = "loki" if isinstance(peer, loki.Loki) else "splunk_hec"
+        made = loki_settings if name == "loki" else splunk_settings
+        given = settings.Logging(**{name: made(peer.address)})
+        changed = msgspec.structs.replace(node.config, logging=given)
+        async with nodes.beside(node, config=changed):
+            say(*range(1200))
+        assert [one["number"] for one in events(peer)] == list(range(1200))
+        assert peer.faults == []
+
     async def test_nothing_that_is_written_anywhere_has_a_secret(self, watched, capfd):
         node = watched.node
         planted = {

@@ -73,13 +73,42 @@ class TestSeveralProcesses:
         first = int(run(tmp_path, program))
         run(tmp_path, program)
         metrics.forget_process(tmp_path, first)
-        told = in_child(
+        told = run(
             tmp_path,
             "from cvf_app import metrics; print(metrics.exposition().decode())",
         ).splitlines()
         assert 'cv3_requests_total{method="GET",route="/a",status="200"} 2.0' in told
         assert "cv3_updates_open 1.0" in told
         assert "cv3_subjects 7.0" in told
+
+    def test_the_dead_leave_one_file_of_a_kind(self, tmp_path):
+        program = (
+            "import os; from cvf_app import metrics; metrics.count_request('/a', 'GET', 200, 1);"
+            "metrics.updates_open.inc(); print(os.getpid())"
+        )
+        for _ in range(3):
+            metrics.forget_process(tmp_path, int(run(tmp_path, program)))
+            metrics.forget_process(tmp_path, 1)  # of which nothing is there
+        kept = sorted(one.name for one in tmp_path.iterdir())
+        assert kept == ["counter_0.db", "histogram_0.db", "lock"]
+        told = run(tmp_path, "from cvf_app import metrics; print(metrics.exposition().decode())")
+        assert 'cv3_requests_total{method="GET",route="/a",status="200"} 3.0' in told
+        assert 'cv3_request_seconds_bucket{le="1.0",route="/a"} 3.0' in told
+        assert 'cv3_request_seconds_count{route="/a"} 3.0' in told
+        assert "cv3_updates_open 0.0" in told
+
+    def test_a_file_that_breaks_off_does_not_stop_the_guard(self, tmp_path):
+        program = (
+            "import os; from cvf_app import metrics; metrics.count_request('/a', 'GET', 200, 1);"
+            "print(os.getpid())"
+        )
+        pid = int(run(tmp_path, program))
+        with (tmp_path / f"counter_{pid}.db").open("r+b") as file:
+            file.truncate(300)
+        metrics.forget_process(tmp_path, pid)
+        assert "cv3_requests" in run(
+            tmp_path, "from cvf_app import metrics; print(metrics.exposition().decode())"
+        )
 
     def test_emptying_makes_the_folder_and_removes_numbers_alone(self, tmp_path):
         folder = tmp_path / "a" / "metrics"

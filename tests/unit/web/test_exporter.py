@@ -1,9 +1,12 @@
 """Who gets the metrics: by key, by where a request comes from, whatever it sends."""
 
+import msgspec
 import pytest
 from quart import Quart
 
-from cvf_app.config import Prometheus
+from cvf_app.assembly import create_app
+from cvf_app.config import Metrics, Prometheus
+from cvf_app.duties import parse
 from cvf_app.web import errors, exporter
 
 HERE = ("127.0.0.1", 1)
@@ -63,6 +66,19 @@ class TestWithoutKey:
     @pytest.mark.parametrize("header", ["X_Forwarded_For", "Forwarded", "X_Real_IP", "Via"])
     async def test_it_is_closed_to_what_a_proxy_passes_on(self, header):
         assert (await scrape("", HERE, **{header: "127.0.0.1"})).status_code == 403
+
+
+class TestOff:
+    def test_nothing_is_told_and_nothing_counted(self, config):
+        given = Metrics(prometheus=Prometheus(enabled=False))
+        made = create_app(msgspec.structs.replace(config, metrics=given), parse(""))
+        assert "/metrics" not in {rule.rule for rule in made.url_map.iter_rules()}
+        assert made.after_request_funcs.get(None, []) == []
+
+    def test_a_process_without_the_duty_counts_and_does_not_tell(self, config):
+        made = create_app(config, parse("admin"))
+        assert "/metrics" not in {rule.rule for rule in made.url_map.iter_rules()}
+        assert len(made.after_request_funcs[None]) > 0
 
 
 class TestCounting:
