@@ -30,7 +30,7 @@ from prometheus_client.mmap_dict import MmapedDict
 from prometheus_client.multiprocess import MultiProcessCollector, mark_process_dead
 
 # Twice as many series, and no use: Prometheus itself notices that a counter began anew.
-disable_created_metrics()  # type: ignore[no-untyped-call]  # the library left it bare
+disable_created_metrics()
 REGISTRY = CollectorRegistry()
 # The library itself reads it when it is imported; from then on it is settled.
 _SHARED = os.environ.get("PROMETHEUS_MULTIPROC_DIR", "")  # house: the library's own variable
@@ -236,7 +236,7 @@ def exposition() -> bytes:
     if not _SHARED:
         return generate_latest(REGISTRY)
     gathered = CollectorRegistry()
-    MultiProcessCollector(gathered)  # type: ignore[no-untyped-call]  # the library left it bare
+    MultiProcessCollector(gathered)
     with _locked(Path(_SHARED), fcntl.LOCK_SH):
         return generate_latest(gathered)
 
@@ -257,7 +257,7 @@ def forget_process(folder: Path, pid: int) -> None:
     Its counts go into the files of process 0, or each restart would leave files to be read.
     """
     with _locked(folder, fcntl.LOCK_EX):
-        mark_process_dead(pid, str(folder))  # type: ignore[no-untyped-call]  # the library left it bare
+        mark_process_dead(pid, str(folder))
         for kind in ("counter", "histogram"):
             left = folder / f"{kind}_{pid}.db"
             if left.exists():
