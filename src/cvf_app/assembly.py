@@ -6,6 +6,7 @@ written. `create_app` registers what the duties bring, refuses handlers that do 
 call them, and starts the loops. `install` is what an operator runs once for a new instance.
 """
 
+import asyncio
 import time
 from collections.abc import AsyncGenerator, AsyncIterator, Callable
 from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
@@ -15,8 +16,8 @@ from typing import Protocol
 
 from quart import Quart
 
-from cvf_app import clock, interfaces
-from cvf_app.backends import log
+from cvf_app import clock, interfaces, metrics
+from cvf_app.backends import log, log_outlets
 from cvf_app.backends.bridge import Bridge
 from cvf_app.backends.http import Http
 from cvf_app.backends.keycloak import KeycloakServer
@@ -26,6 +27,7 @@ from cvf_app.backends.mongo import Mongo, mongo_uri
 from cvf_app.backends.queue import Queue
 from cvf_app.backends.redis import Redis, redis_url
 from cvf_app.backends.sealed_documents import SealedDocuments
+from cvf_app.backends.shipping import Receiver, Shipper, receivers
 from cvf_app.backends.stream import Stream
 from cvf_app.backends.vault import VaultKeyStore
 from cvf_app.backends.vault_session import AppRole
@@ -44,7 +46,7 @@ from cvf_app.jobs.service import Jobs
 from cvf_app.jobs.sizes import Sizes
 from cvf_app.jobs.store import JobStore
 from cvf_app.jobs.worker import Worker
-from cvf_app.loops import Loops
+from cvf_app.loops import Loops, feel_lag
 from cvf_app.mail.delivery import Delivery
 from cvf_app.mail.service import KEY as LETTERS_KEY
 from cvf_app.mail.service import Mails
@@ -85,7 +87,7 @@ from cvf_app.users.people import People
 from cvf_app.users.sealing import PERSON_KEY, Sealing
 from cvf_app.users.service import Users
 from cvf_app.users.store import UserStore
-from cvf_app.web import access, cors, errors, intake, openapi
+from cvf_app.web import access, cors, errors, exporter, intake, openapi
 from cvf_app.web import routes as web_routes
 from cvf_app.web.access import PEOPLE
 from cvf_app.web.limits import Limits, Turns
@@ -104,6 +106,7 @@ MAIL_SECONDS = 2.0
 ALARM_SECONDS = 5.0
 LOOK_SECONDS = 60.0
 KEYS_SECONDS = 20.0
+FLUSH_SECONDS = 3.0
 
 
 @dataclass(frozen=True)
@@ -152,7 +155,9 @@ async def open_backends(config: Config) -> AsyncIterator[Backends]:
         # Named after the database: two instances may share a Redis, and must not share updates.
         stream = Stream.open(url, f"cv3-updates:{config.mongo_db.database}")
         stack.push_async_callback(stream.close)
-        http = Http.open(frozenset(filter(None, (issuer(config), config.keycloak.backend_url))))
+        to_logs = tuple(receiver.url for receiver in receivers(config.logging))
+        known = (issuer(config), config.keycloak.backend_url, *to_logs)
+        http = Http.open(frozenset(filter(None, known)))
         stack.push_async_callback(http.close)
         keys = _open_keys(config)
         stack.push_async_callback(keys.close)
@@ -330,39 +335,58 @@ def create_app(
     Raises:
         RuntimeError: a handler does not say who may call it.
     """
-    log.configure(config.logging.name, config.logging.level)
+    to_receivers = _listen(config)
     app = Quart("cvf_app", static_folder=None)
     app.config["MAX_CONTENT_LENGTH"] = LARGEST_BODY
     errors.install(app)
     intake.install(app)
     cors.install(app, config.cors)
-    web_routes.measure(app)
     access.refuse_changes(app)
+    if config.metrics.prometheus.enabled:
+        exporter.measure(app)
     app.register_blueprint(web_routes.bp)
     for blueprint in blueprints(duties):
         app.register_blueprint(blueprint)
     if config.open_api.enabled:
         app.register_blueprint(openapi.bp)
     if Duty.EXPORTER in duties and config.metrics.prometheus.enabled:
-        app.register_blueprint(web_routes.exporter(config.metrics.prometheus))
+        app.register_blueprint(exporter.exporter(config.metrics.prometheus))
     access.check_access(app)
 
     @app.while_serving
     async def lifespan() -> AsyncGenerator[None, None]:
         async with open_backends(config) as backends:
             loops = Loops()
+            shippers = [Shipper(*pair, backends.http) for pair in to_receivers.items()]
+            for shipper in shippers:
+                loops.start(f"log to {shipper.name}", shipper.run)
             parts = Parts.build(config, backends, answers_here=Duty.RECORD_COMPILER in duties)
             lookout = _provide(app, config, duties, backends, parts)
             _start(loops, duties, parts, lookout)
             loops.every("key store", KEYS_SECONDS, backends.keys.tend)
+            if config.metrics.prometheus.enabled:
+                _observe(loops, config, duties, parts)
             with on_term(parts.hub.stop):
                 yield
             parts.hub.stop()
             await loops.stop()
             await parts.alerts.last_words(loops.dead)
             await parts.outbox.flush()
+            await asyncio.gather(*(shipper.flush(FLUSH_SECONDS) for shipper in shippers))
 
     return app
+
+
+def _listen(config: Config) -> dict[Receiver, log_outlets.Outlet]:
+    """Set up the log; return what waits for which receiver, to be sent once there is a client."""
+    given = config.logging
+    to_receivers = {each: log_outlets.Outlet(each.name) for each in receivers(given)}
+    outlets = [log_outlets.Tally(), log_outlets.console(), *to_receivers.values()]
+    if given.file:
+        path = Path(config.data.upload_path) / given.file
+        outlets.append(log_outlets.file(path, given.max_bytes, given.backup_count))
+    log.configure(given.name, given.level, outlets)
+    return to_receivers
 
 
 async def install(
@@ -439,9 +463,6 @@ def _start(loops: Loops, duties: frozenset[Duty], parts: Parts, lookout: Lookout
         for number in range(SLOTS):
             loops.start(f"queries {number + 1}", parts.records.work)
         loops.every("unanswered queries", RECOVER_SECONDS, parts.records.recover)
-    if Duty.EXPORTER in duties:
-        loops.every("job gauges", MEASURE_SECONDS, parts.jobs.measure)
-        loops.every("mail gauges", MEASURE_SECONDS, parts.mails.measure)
     if Duty.SCHEDULER in duties:
         loops.every("leftovers", CLEAN_SECONDS, parts.requests.clean_up)
         loops.every("files in step", STEP_SECONDS, parts.requests.agree)
@@ -460,6 +481,17 @@ def _open_keys(config: Config) -> KeyStore:
     given = surroundings()
     login = AppRole(given.vault_role_id, given.vault_secret_id)
     return VaultKeyStore.open(config.vault, login, ca=given.vault_ca)
+
+
+def _observe(loops: Loops, config: Config, duties: frozenset[Duty], parts: Parts) -> None:
+    """Start what measures this process and, where metrics are given out, the whole instance."""
+    metrics.tell_build(web_routes.our_version(), config.mode.value)
+    loops.start("event-loop lag", feel_lag)
+    if Duty.EXPORTER in duties:
+        loops.every("job gauges", MEASURE_SECONDS, parts.jobs.measure)
+        loops.every("query gauges", MEASURE_SECONDS, parts.records.measure)
+        loops.every("source gauges", MEASURE_SECONDS, parts.sources.measure)
+        loops.every("mail gauges", MEASURE_SECONDS, parts.mails.measure)
 
 
 def _mongo_uri(config: Config) -> str:

@@ -25,6 +25,8 @@ _ATOM = r"[A-Za-z0-9!#$%&'*+/=?^_`{|}~-]+"
 _LABEL = r"[A-Za-z0-9](?:[A-Za-z0-9-]{0,61}[A-Za-z0-9])?"
 _ADDRESS = re.compile(rf"{_ATOM}(?:\.{_ATOM})*@{_LABEL}(?:\.{_LABEL})*")
 _LONGEST_ADDRESS = 254
+_WEB_ADDRESS = re.compile(r"https?://[^\s/@?#]+(?:/[^\s@?#]*)?")
+_TAG = re.compile(r"[a-zA-Z_][a-zA-Z0-9_]*")
 _SIZE_NAME = re.compile(r"[a-z][a-z0-9-]{0,31}")
 _MOST_CORES, _MOST_MIB, _MOST_MINUTES = 4096, 2**26, 60 * 24 * 366
 # An interpreter with our libraries takes about half of it.
@@ -204,10 +206,11 @@ class Loki(Section, frozen=True, kw_only=True):
 
 
 class Logging(Section, frozen=True, kw_only=True):
-    """The application's own log; the web server's is left alone."""
+    """The application's own log; the web server's is left alone. `File` is below `UploadPath`."""
 
     name: str = "cv3"
     level: Literal["DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL"] = "INFO"
+    file: str = ""
     max_bytes: int = 10_000_000
     backup_count: int = 5
     splunk_hec: SplunkHec = msgspec.field(name="SplunkHEC", default=SplunkHec())
@@ -351,7 +354,33 @@ def _check(config: Config) -> None:
             path="$.CORS.AllowOrigin",
         )
     _check_email(config.email)
+    _check_logging(config.logging)
     _check_jobs(config.jobs)
+
+
+def _check_logging(logging: Logging) -> None:
+    splunk, loki = logging.splunk_hec, logging.loki
+    for where, enabled, address in (
+        ("SplunkHEC.HecEndpoint", splunk.enabled, splunk.hec_endpoint),
+        ("Loki.Endpoint", loki.enabled, loki.endpoint),
+    ):
+        if enabled and not _WEB_ADDRESS.fullmatch(address):
+            raise Invalid(
+                "Logs need the address of their receiver, beginning with https:// or http://; "
+                "logins do not belong in it.",
+                path=f"$.Logging.{where}",
+            )
+    if splunk.enabled and not splunk.token:
+        raise Invalid("The Splunk collector needs its token.", path="$.Logging.SplunkHEC.Token")
+    for name in loki.tags:
+        # https://prometheus.io/docs/concepts/data_model/#metric-names-and-labels
+        if not _TAG.fullmatch(name):
+            raise Invalid(
+                "A tag is named in letters, digits and _, and begins with no digit.",
+                path=f"$.Logging.Loki.Tags.{name}",
+            )
+    if logging.max_bytes < 0 or logging.backup_count < 0:
+        raise Invalid("Size and number of log files are 0 or more.", path="$.Logging.MaxBytes")
 
 
 def _check_email(email: Email) -> None:

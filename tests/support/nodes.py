@@ -175,9 +175,11 @@ async def node(
 
 
 @asynccontextmanager
-async def beside(first: Node, duties: str = "") -> AsyncIterator[Node]:
+async def beside(
+    first: Node, duties: str = "", config: Config | None = None
+) -> AsyncIterator[Node]:
     """Serve another app of the same instance, as a second process would."""
-    async with served(first.config, duties, first.issuer, first.folder) as made:
+    async with served(config or first.config, duties, first.issuer, first.folder) as made:
         made.people = first.people
         yield made
 

@@ -61,6 +61,21 @@ class TestLoad:
             ({"Email": {"SMTP": {"Host": "mail"}}}, "$.Email.From.Address"),
             ({"Email": {"Sender": "nobody"}}, "$.Email.Sender"),
             ({"Email": {"From": {"Name": "a\nb"}}}, "$.Email.From.Name"),
+            ({"Logging": {"Loki": {"Enabled": True}}}, "$.Logging.Loki.Endpoint"),
+            (
+                {"Logging": {"Loki": {"Enabled": True, "Endpoint": "http://u:p@loki:3100"}}},
+                "$.Logging.Loki.Endpoint",
+            ),
+            ({"Logging": {"Loki": {"Tags": {"1st": "x"}}}}, "$.Logging.Loki.Tags.1st"),
+            (
+                {"Logging": {"SplunkHEC": {"Enabled": True, "HecEndpoint": "splunk:8088"}}},
+                "$.Logging.SplunkHEC.HecEndpoint",
+            ),
+            (
+                {"Logging": {"SplunkHEC": {"Enabled": True, "HecEndpoint": "https://s:8088"}}},
+                "$.Logging.SplunkHEC.Token",
+            ),
+            ({"Logging": {"BackupCount": -1}}, "$.Logging.MaxBytes"),
             ({"Redis": {"Port": 70000}}, "$.Redis.Port"),
             ({"Data": {}}, "$.Data"),
             ({"Nonsense": {}}, "$"),

@@ -24,6 +24,7 @@ from typing import Protocol, Self, TypeVar
 from cryptography.exceptions import InvalidTag
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 
+from cvf_app import metrics
 from cvf_app.backends.key_records import (
     KEY_BYTES,
     NamedKey,
@@ -389,7 +390,9 @@ class FileKeyStore:
     async def _named_key(self, name: str, *, fresh: bool = False) -> NamedKey:
         known = self._named.get(name)
         # Another process may have rotated the key since we read it.
-        if fresh or known is None or monotonic() - known.at > KEY_FRESH_SECONDS:
+        stale = fresh or known is None or monotonic() - known.at > KEY_FRESH_SECONDS
+        metrics.count_cache("keys", hits=int(not stale), misses=int(stale))
+        if stale or known is None:
             return self._remember(name, await self._on_files(lambda: self._load_or_make(name)))
         return known.key
 

@@ -9,7 +9,7 @@ from typing import Any, Protocol
 
 import msgspec
 
-from cvf_app import config
+from cvf_app import config, metrics
 from cvf_app.clock import Clock, epoch
 from cvf_app.errors import Conflict, NotFound
 from cvf_app.ids import new_id
@@ -28,7 +28,6 @@ from cvf_app.jobs.model import (
 from cvf_app.jobs.sizes import SMALL, Sizes
 from cvf_app.jobs.store import JobStore, KeptJob
 from cvf_app.jobs.workload import Limits
-from cvf_app.metrics import jobs as gauge
 from cvf_app.principal import Principal, Role, UserId
 from cvf_app.wire import Job, encode, plain
 
@@ -69,6 +68,7 @@ class Jobs:
         self._queue = queue
         self._clock = clock
         self._own_sizes: dict[str, str] = {}
+        self._measured: set[tuple[str, str]] = set()
         self.sizes = sizes or Sizes.of(config.Jobs())
 
     def know(self, handlers: Handlers) -> None:
@@ -216,9 +216,16 @@ class Jobs:
         return Deleted(deleted=count)
 
     async def measure(self) -> None:
-        """Set the gauge of jobs by kind and state."""
-        for (task, state), count in (await self._store.counts()).items():
-            gauge.labels(task, state).set(count)
+        """Set the gauges of jobs by kind and state, and of those that wait."""
+        counts = await self._store.counts()
+        # A kind of which the last job was deleted is 0 from now on, not what it was.
+        for task, state in self._measured - counts.keys():
+            metrics.jobs.labels(task, state).set(0)
+        for (task, state), count in counts.items():
+            metrics.jobs.labels(task, state).set(count)
+        self._measured = set(counts)
+        waiting = (count for (_, state), count in counts.items() if state == JobState.WAITING.value)
+        metrics.queue_depth.labels("jobs").set(sum(waiting))
 
     async def cancel(self, job_id: JobId, asker: Principal | None = None) -> JobDocument:
         """Cancel a job and return it: one that never began has ended, another is being stopped.

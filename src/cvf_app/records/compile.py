@@ -58,6 +58,21 @@ _COMPARISONS = {
 }
 
 
+def kind_of(query: RecordQuery) -> str:
+    """Return what a query filters, in one word for statistics; without any filter, `everybody`."""
+    filters = {
+        "subject": query.subject is not None,
+        "hpo": bool(query.hpo),
+        "ordo": bool(query.ordo),
+        "genes": bool(query.genes),
+        "snomed": bool(query.snomed),
+        "variant": bool(query.variant),
+        "eav": bool(query.eav),
+    }
+    given = [name for name, there in filters.items() if there]
+    return "mixed" if len(given) > 1 else next(iter(given), "everybody")
+
+
 def compile_query(query: RecordQuery) -> plan.Plan:
     """Say what a query asks of one generation.
 

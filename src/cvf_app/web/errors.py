@@ -91,7 +91,7 @@ async def _foreseen(fault: errors.CafeVariomeError) -> Response:
         response.headers["Retry-After"] = "5"
         if isinstance(fault, errors.CredentialsRefused):
             current_app.extensions["cv3_credentials_refused"](fault)
-        log.warning("service_unavailable", sentence=fault.sentence, cause=repr(fault.__cause__))
+        log.warning("service_unavailable", sentence=fault.sentence, cause=fault.__cause__)
     return response
 
 

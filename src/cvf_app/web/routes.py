@@ -1,19 +1,16 @@
-"""What every process answers: the instance itself, its health, and its metrics."""
+"""What every process answers: the instance itself and its health."""
 
 import asyncio
-import hmac
 import time
 from collections.abc import Awaitable, Callable
 from importlib.metadata import PackageNotFoundError, version
 
 import msgspec
-from quart import Blueprint, Quart, Response, g, request
+from quart import Blueprint, Response
 
-from cvf_app import metrics
-from cvf_app.config import Prometheus
-from cvf_app.errors import CafeVariomeError, Unauthenticated
+from cvf_app.errors import CafeVariomeError
 from cvf_app.parts import use
-from cvf_app.web.access import bearer, public
+from cvf_app.web.access import public
 from cvf_app.web.io import reply
 from cvf_app.wire import Wire
 
@@ -148,38 +145,3 @@ async def _ask(check: Check) -> ServiceHealth:
     except TimeoutError:
         detail, ok = f"No answer within {_PATIENCE_SECONDS:g} seconds.", False
     return ServiceHealth(ok=ok, milliseconds=int((time.monotonic() - begin) * 1000), detail=detail)
-
-
-def measure(app: Quart) -> None:
-    """Count requests and their seconds by route template."""
-    app.before_request(_begin)
-    app.after_request(_count)
-
-
-async def _begin() -> None:
-    g.begin = time.perf_counter()
-
-
-async def _count(response: Response) -> Response:
-    route = request.url_rule.rule if request.url_rule else "none"
-    metrics.requests.labels(route, request.method, str(response.status_code)).inc()
-    metrics.request_seconds.labels(route).observe(
-        time.perf_counter() - g.get("begin", time.perf_counter())
-    )
-    return response
-
-
-def exporter(settings: Prometheus) -> Blueprint:
-    """Make the blueprint of the metrics on their configured path, behind their key if any."""
-    blueprint = Blueprint("exporter", __name__)
-
-    @blueprint.get(settings.path)
-    @public
-    async def scrape() -> Response:
-        if settings.key and not hmac.compare_digest(bearer().encode(), settings.key.encode()):
-            raise Unauthenticated("The key of the metrics is wrong.")
-        return Response(
-            metrics.exposition(), content_type="text/plain; version=0.0.4; charset=utf-8"
-        )
-
-    return blueprint

@@ -14,6 +14,7 @@ from typing import Generic, TypeVar
 
 import structlog
 
+from cvf_app import metrics
 from cvf_app.clock import Clock
 from cvf_app.errors import CafeVariomeError, Unavailable
 
@@ -60,6 +61,7 @@ class Remembered(Generic[T]):
         age = None if fetched is None else self._clock() - fetched
         # A clock that was put back makes nothing fresh.
         fresh = age is not None and timedelta() <= age < self._fresh_for
+        metrics.count_cache("identity", hits=int(fresh), misses=int(not fresh))
         # While somebody asks a slow provider, the others go on with what is known.
         if not fresh and not (self._one_at_a_time.locked() and self._usable()):
             await self.renew()
