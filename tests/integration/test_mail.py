@@ -189,8 +189,10 @@ class TestRefusals:
         assert [each.recipient for each in server.taken] == [EVE]
         (failed,) = await office.mails.page(State.FAILED, 10, 0)
         assert failed.reason == "The mail server refuses this letter (550 5.1.1)."
-        with pytest.raises(Unavailable, match="could not be sent"):
+        with pytest.raises(Unavailable, match="could not be sent since yesterday: 1"):
             await office.mails.health()
+        office.later(hours=25)
+        assert await office.mails.health() == "Letters that wait: 0."
 
     async def test_one_that_is_put_off_is_tried_again(self, office):
         async with sink() as server:
@@ -385,7 +387,7 @@ class TestOutbox:
         await office.tell("new", ADA)
         await office.postman(free_port(), mails=office.mails).work()
         assert await office.states() == {State.NOT_CONFIGURED: 2}
-        assert "No mail server is configured; 2" in await office.mails.health()
+        assert "Letters kept and not sent: 2" in await office.mails.health()
         with pytest.raises(Conflict):
             await office.postman(free_port(), mails=office.mails).test(ADA)
         office.mails = office.outbox()
