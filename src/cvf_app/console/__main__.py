@@ -8,6 +8,7 @@ from rich.markup import escape
 
 from cvf_app.console import (
     attributes,
+    db,
     files,
     groups,
     jobs,
@@ -40,6 +41,7 @@ app.add_typer(pipelines.pipelines, name="pipelines")
 app.add_typer(attributes.attributes, name="attributes")
 app.add_typer(groups.groups, name="groups")
 app.add_typer(jobs.jobs, name="jobs")
+app.add_typer(db.db, name="db")
 
 
 @app.callback()
