@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, TypeVar
 import typer
 from rich.markup import escape
 
-from cvf_app.config import Config, load, surroundings
+from cvf_app.config import load, surroundings
 from cvf_app.console.failures import Failure
 from cvf_app.console.here import instance_folder
 from cvf_app.console.show import AsJson, err, said
@@ -44,15 +44,11 @@ DryRun = Annotated[
 ]
 
 
-def config_here(given: Path | None) -> Config:
-    """Return the configuration that is meant on this machine.
-
-    Raises:
-        Invalid: there is none, or it is wrong.
-    """
+def config_path(given: Path | None) -> Path:
+    """Return where the configuration stands that is meant on this machine."""
     path = given or surroundings().config_path
     local = Layout(instance_folder()).config
-    return load(local if given is None and not path.exists() and local.exists() else path)
+    return local if given is None and not path.exists() and local.exists() else path
 
 
 @db.command()
@@ -191,7 +187,7 @@ def _lead(
 def _opened(config: Path | None, address: str | None) -> "Iterator[Mongo]":
     from cvf_app.migrations.address import open_at, open_configured  # noqa: PLC0415 - see `status`
 
-    mongo = open_at(address) if address else open_configured(config_here(config).mongo_db)
+    mongo = open_at(address) if address else open_configured(load(config_path(config)).mongo_db)
     try:
         yield mongo
     finally:
