@@ -306,7 +306,7 @@ class Mongo:
         Raises:
             Unavailable: the address is none.
         """
-        ours = {
+        ours: dict[str, Any] = {
             "maxPoolSize": max_connections,
             "serverSelectionTimeoutMS": SELECTION_MS,
             "connectTimeoutMS": SELECTION_MS,

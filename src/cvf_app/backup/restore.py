@@ -17,6 +17,7 @@ from typing import BinaryIO
 
 from cvf_app.backends.documents import packed, unpacked
 from cvf_app.backends.mongo import Document, Mongo
+from cvf_app.backup import accounts
 from cvf_app.backup.records import (
     COLLECTION,
     DOCUMENT,
@@ -29,9 +30,11 @@ from cvf_app.backup.records import (
     Placed,
     Reader,
     Tally,
+    Total,
 )
-from cvf_app.backup.take import DATA, KEYS
+from cvf_app.backup.take import ACCOUNTS, DATA, KEYS
 from cvf_app.errors import Conflict, Invalid
+from cvf_app.files.place import room
 from cvf_app.migrations.catalogue import Catalogue
 from cvf_app.migrations.lock import locked
 from cvf_app.migrations.model import Migration
@@ -51,11 +54,22 @@ OpenReader = Callable[[], Reader]
 
 @dataclass(frozen=True)
 class Target:
-    """Where a backup is brought back to; without `keys` the key store is not ours to fill."""
+    """Where a backup is brought back to.
+
+    Without `keys` the key store is not ours to fill; `local` is the folder of a local instance,
+    which has the accounts. What has no place in the target is left out.
+    """
 
     mongo: Mongo
     data: Path
     keys: Path | None
+    local: Path | None = None
+
+    @property
+    def roots(self) -> dict[str, Path]:
+        """The areas that the target has, and their folders."""
+        roots = {DATA: self.data, KEYS: self.keys, ACCOUNTS: self.local}
+        return {area: root for area, root in roots.items() if root is not None}
 
 
 def verify(reader: Reader, say: Say) -> tuple[Info, Manifest]:
@@ -149,6 +163,8 @@ def _clear_folders(target: Target) -> None:
     for folder in (*folders, *([target.keys] if target.keys else [])):
         if folder.is_dir():
             shutil.rmtree(folder)
+    for path in accounts.paths(target.local) if target.local else ():
+        path.unlink()
 
 
 async def _structure(
@@ -204,11 +220,13 @@ class _Restoring:
     def _on_file(self, kind: bytes, body: bytes) -> None:
         if kind == FILE:
             path = path_of(self._target, decode(body, Placed))
-            path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-            handle = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
-            self._file = os.fdopen(handle, "wb")
+            if path is not None:
+                path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+                handle = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+                self._file = os.fdopen(handle, "wb")
         elif kind == PIECE and self._file is not None:
-            self._file.write(body)
+            with room():
+                self._file.write(body)
         elif kind == FILE_END and self._file is not None:
             self._file.flush()
             os.fsync(self._file.fileno())
@@ -216,17 +234,16 @@ class _Restoring:
             self._file = None
 
 
-def path_of(target: Target, placed: Placed) -> Path:
-    """Return where a file of a backup belongs.
+def path_of(target: Target, placed: Placed) -> Path | None:
+    """Return where a file of a backup belongs; nothing when the target has no such area.
 
     Raises:
         Invalid: that is outside the folders of the instance.
     """
-    root = {DATA: target.data, KEYS: target.keys}.get(placed.area)
-    inside = Path(placed.path)
-    if root is None or inside.is_absolute() or ".." in inside.parts:
+    root, inside = target.roots.get(placed.area), Path(placed.path)
+    if inside.is_absolute() or ".." in inside.parts:
         raise Invalid("The backup names a file outside of the instance's folders.")
-    return root / inside
+    return None if root is None else root / inside
 
 
 async def _compare(target: Target, manifest: Manifest) -> None:
@@ -240,24 +257,25 @@ async def _compare(target: Target, manifest: Manifest) -> None:
         tally.collection(name)
         async for document in target.mongo.collection(name).stream({}):
             tally.document(name, packed(document))
-    for area, root in ((DATA, target.data), (KEYS, target.keys)):
+    for area, root in target.roots.items():
         for path in _files(area, root):
             tally.file(Placed(area=area, path=path.relative_to(root).as_posix()), _digest(path))
-    if tally.manifest != manifest:
-        wrong = [
-            name
-            for name, total in {**manifest.collections, **manifest.areas}.items()
-            if total not in {tally.manifest.collections.get(name), tally.manifest.areas.get(name)}
-        ]
+    there, areas = tally.manifest, {name: Total() for name in target.roots}
+    asked = {**areas, **{name: manifest.areas[name] for name in areas if name in manifest.areas}}
+    wrong = [name for name, total in asked.items() if {**areas, **there.areas}[name] != total]
+    wrong += [
+        name for name, total in manifest.collections.items() if there.collections[name] != total
+    ]
+    if wrong:
         raise Conflict(
             f"What was brought back is not what the backup holds ({', '.join(wrong)}). "
             "Run the same again."
         )
 
 
-def _files(area: str, root: Path | None) -> list[Path]:
-    if root is None:
-        return []
+def _files(area: str, root: Path) -> list[Path]:
+    if area == ACCOUNTS:
+        return accounts.paths(root)
     folders = [root / name for name in _OURS] if area == DATA else [root]
     return [path for folder in folders for path in folder.rglob("*") if path.is_file()]
 

@@ -27,12 +27,13 @@ from typing import BinaryIO
 from cvf_app.backends.documents import packed
 from cvf_app.backends.mongo import Document, Mongo
 from cvf_app.backends.sealed import SealedFolder
+from cvf_app.backup import accounts
 from cvf_app.backup.records import Manifest, Placed, Writer
 from cvf_app.errors import Conflict
 from cvf_app.migrations.catalogue import Catalogue
 from cvf_app.migrations.model import OWN
 
-DATA, KEYS = "data", "keys"
+DATA, KEYS, ACCOUNTS = "data", "keys", "accounts"
 TRIES = 10
 ASIDE = "schema_aside"
 _PAGE = 200
@@ -66,8 +67,10 @@ class Taking:
         self._done = _Done()
         self._count, self._told = 0, time.monotonic()
 
-    async def run(self, keys: Path | None) -> Manifest:
-        """Copy everything, with the key store of this folder last; return what it was.
+    async def run(self, keys: Path | None, local: Path | None) -> Manifest:
+        """Copy everything and return what it was; the key store of this folder comes last.
+
+        `local`: the folder of a local instance, whose identity provider has the accounts.
 
         Raises:
             Conflict: a source was changed again and again meanwhile.
@@ -83,6 +86,12 @@ class Taking:
             self._say(f"source {number} of {len(ids)}")
             await self._source(source_id)
         await self._other_files()
+        if local is not None:
+            self._say("accounts")
+            with accounts.opened(local) as found:
+                for path, content in found:
+                    placed = Placed(area=ACCOUNTS, path=path.as_posix())
+                    self._writer.file(placed, content)
         if keys is not None:
             self._say("keys")
             self._key_store(keys)

@@ -23,6 +23,7 @@ from cvf_app.errors import Conflict, StorageFull
 from cvf_app.ids import new_id
 from cvf_app.local.guard import Lock
 from cvf_app.local.layout import Layout
+from cvf_app.local.serving import database, renew_identity
 
 if TYPE_CHECKING:
     from cvf_app.backup.envelope import Identity, Passphrase, Recipient
@@ -68,7 +69,7 @@ def backup(
         if recipient is None
         else Recipient(recipient.read_bytes())
     )
-    with _whole(file) as out:
+    with _whole(file) as out, database(Layout(path.parent), alone=False):
         info, manifest = asyncio.run(_take(path, out, keeper))
     size = file.stat().st_size
     documents = sum(total.count for total in manifest.collections.values())
@@ -108,7 +109,7 @@ def restore(
 
     path = config_path(config)
     layout = Layout(path.parent)
-    if layout.state.exists() and _app_runs(layout):
+    if Lock(layout.lock).is_held():
         raise Conflict("The instance runs. Stop it first: ./CafeVariome3.sh stop")
     if not file.is_file():
         raise Misused(f"There is no file {file}.")
@@ -117,7 +118,9 @@ def restore(
         if identity is None
         else Identity(identity.read_bytes())
     )
-    info = asyncio.run(_bring_back(path, file, keeper, replace=replace))
+    with database(layout, alone=True):
+        info = asyncio.run(_bring_back(path, file, keeper, replace=replace))
+    renew_identity(layout)
     beside = path.with_name(f"{path.stem}.from-backup.json")
     beside.touch(mode=0o600)
     beside.write_text(info.config, encoding="utf-8")
@@ -159,7 +162,7 @@ async def _take(
         )
         async with locked(States(mongo).collection):
             taking = Taking(mongo, Path(loaded.data.upload_path), Writer(out, keeper, info), _say)
-            return info, await taking.run(keys)
+            return info, await taking.run(keys, _local(path))
     finally:
         mongo.close()
 
@@ -176,7 +179,7 @@ async def _bring_back(
     loaded = load(path)
     mongo = open_configured(loaded.mongo_db)
     try:
-        target = Target(mongo, Path(loaded.data.upload_path), _keys(loaded))
+        target = Target(mongo, Path(loaded.data.upload_path), _keys(loaded), _local(path))
         with _reading(file) as source:
 
             def reader() -> Reader:
@@ -231,8 +234,9 @@ def _reading(file: Path) -> Iterator[BinaryIO]:
         yield source
 
 
-def _app_runs(layout: Layout) -> bool:
-    return Lock(layout.lock).is_held()
+def _local(path: Path) -> Path | None:
+    """Return the folder of the local instance that a configuration is of, if it is of one."""
+    return path.parent if Layout(path.parent).state.exists() else None
 
 
 def _text(path: Path) -> bytes:

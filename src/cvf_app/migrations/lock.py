@@ -32,8 +32,9 @@ async def locked(schema: Collection, seconds: float = LEASE_SECONDS) -> AsyncIte
                 renewing = keeping.create_task(_renew(schema, holder, seconds))
                 yield
                 renewing.cancel()
-        except* Conflict as lost:
-            raise lost.exceptions[0] from None
+        except BaseExceptionGroup as ended:
+            # What the block raised, or that the lock was lost; the group is of our own making.
+            raise ended.exceptions[0] from None
     finally:
         await schema.delete_one({"_id": _LOCK, "holder": holder})
 
