@@ -293,7 +293,7 @@ async def install(config: Config, *, username: str, subject: str, email: str) ->
         Conflict: there is an older database, which a command brings up to date first.
     """
     async with open_backends(config) as backends:
-        runner = Runner(backends.mongo, numbers.load(), lambda step: told.info("schema", step=step))
+        runner = Runner(backends.mongo, numbers.load(), _tell)
         found = await state.States(backends.mongo).read()
         if not found.exists:
             await runner.create()
@@ -306,6 +306,12 @@ async def install(config: Config, *, username: str, subject: str, email: str) ->
             await store.prepare()
         await parts.networks.own()
         await parts.users.ensure_administrator(username, subject, email)
+
+
+def _tell(step: str) -> None:
+    """Log which migration runs; its single steps are for a person at a terminal."""
+    if not step.startswith(" "):
+        told.info("schema", step=step)
 
 
 async def _check_schema(mongo: Mongo) -> None:

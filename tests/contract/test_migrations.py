@@ -55,6 +55,21 @@ async def fill(mongo: Mongo, documents: dict[str, list[dict]]) -> None:
         await mongo.collection(name).insert_many(of)
 
 
+@pytest.fixture
+async def sound(uri: str) -> None:
+    """Skip on a server that loses indices: mongo-java-server 1.47 drops by name, everywhere."""
+    mongo = Mongo.open(uri, f"cv3_probe_{new_id()[:8]}", 2)
+    index = Index((("same", 1),))
+    for name in ("one", "other"):
+        await Catalogue(mongo).make(name, None)
+        await Catalogue(mongo).make_indices(name, (index,))
+    await Catalogue(mongo).drop_indices("one", (index,))
+    left = (await Catalogue(mongo).read())["other"].indices
+    mongo.close()
+    if not left:
+        pytest.skip("this server drops the indices of other collections too")
+
+
 class TestCreate:
     async def test_a_new_database_is_as_declared(self, mongo):
         assert await runner(mongo).create() == NEWEST
@@ -106,6 +121,7 @@ class TestStart:
         assert await check(mongo, NEWEST) == NEWEST
 
 
+@pytest.mark.usefixtures("sound")
 class TestWalks:
     async def test_a_database_of_before_gets_what_it_lacks(self, mongo):
         await fill(mongo, OF_BEFORE)
@@ -210,6 +226,7 @@ class TestLock:
         assert (await schema.find_one({"_id": "lock"}))["holder"] == "another"
 
 
+@pytest.mark.usefixtures("sound")
 class TestRevise:
     async def test_what_is_written_makes_the_difference_and_takes_it_back(self, mongo, tmp_path):
         for path in numbers.FOLDER.glob("m*.py"):
