@@ -12,8 +12,10 @@ from dataclasses import replace
 from pathlib import Path
 from uuid import uuid4
 
+import pymongo
 import pytest
 
+from cvf_app.backends.documents import unpacked
 from cvf_app.backends.keystore import FileKeyStore
 from cvf_app.backends.mongo import Mongo
 from cvf_app.backup import restore as restoring
@@ -258,7 +260,7 @@ class TestRestore:
 class TestWhileItChanges:
     async def test_every_copy_is_whole_while_sources_come_and_go(self, filled, tmp_path):
         """Ingest, delete and ask without a pause; each copy holds all that its sources name."""
-        packets = {path.stem: path.read_bytes() for path in sorted(PACKETS.glob("*/*.json"))[:6]}
+        packets = {path.stem: path.read_bytes() for path in sorted(PACKETS.glob("*/*.json"))[:2]}
         over = asyncio.Event()
         rounds = 0
 
@@ -275,9 +277,10 @@ class TestWhileItChanges:
 
         changing = asyncio.ensure_future(change())
         mongo = open_configured(filled.config.mongo_db)
-        seen = 0
+        seen = number = 0
         try:
-            for number in range(8):
+            while rounds < 3 and number < 60:
+                number += 1
                 out = io.BytesIO()
                 taking = Taking(mongo, filled.folder / "data", Writer(out, CHEAP, INFO), [].append)
                 await taking.run(filled.folder / "keys", None)
@@ -287,8 +290,99 @@ class TestWhileItChanges:
             over.set()
             await changing
             mongo.close()
-        assert rounds > 1
-        assert seen > 8
+        assert rounds >= 3
+        assert seen > number
+
+
+class Meddling(Writer):
+    """A writer that changes the database at the very moment that a batch goes by."""
+
+    def __init__(self, out, change) -> None:
+        super().__init__(out, CHEAP, INFO)
+        self.change = change
+
+    def document(self, name: str, data: bytes) -> None:
+        super().document(name, data)
+        if name == "subject_batches":
+            self.change()
+
+
+class TestOrder:
+    """What is copied of a source that changes between the first look at it and the last."""
+
+    @pytest.fixture
+    async def changing(self, mongo_url, tmp_path):
+        name = f"cv3_test_{uuid4().hex[:12]}"
+        mongo = Mongo.open(mongo_url, name, 2)
+        await mongo.collection("sources").insert(
+            {"_id": "s", "generation": 1, "folder": None, "deleted": False, "shares": _shares(1)}
+        )
+        await mongo.collection("subject_batches").insert_many(_batches(1))
+        with pymongo.MongoClient(mongo_url) as client:
+            yield mongo, client[name], tmp_path
+        await mongo.drop()
+        mongo.close()
+
+    async def taken(self, mongo, data, change) -> dict[str, list]:
+        out = io.BytesIO()
+        await Taking(mongo, data, Meddling(out, change), [].append).run(None, None)
+        out.seek(0)
+        found, name = {}, ""
+        for kind, body in Reader(out, CHEAP):
+            if kind == b"C":
+                name = body.decode()
+            else:
+                found.setdefault(name, []).append(unpacked(body))
+        return found
+
+    async def test_a_switch_meanwhile_is_copied_with_its_batches(self, changing):
+        mongo, database, folder = changing
+        switches = iter([2, 3])
+
+        def switch() -> None:
+            number = next(switches, None)
+            if number is None:
+                return
+            database.subject_batches.insert_many(_batches(number))
+            new = {"generation": number, "shares": _shares(number)}
+            database.sources.update_one({"_id": "s"}, {"$set": new})
+            database.subject_batches.delete_many({"share": f"share{number - 1}"})
+
+        found = await self.taken(mongo, folder, switch)
+        (source,) = found["sources"]
+        assert source["generation"] == 3
+        batches = {each["_id"] for each in found["subject_batches"]}
+        assert {each["_id"] for each in _batches(3)} <= batches
+        # What was copied in vain is announced, so that the instance clears it up.
+        assert {each["_id"] for each in found["shares"]} == {"share1", "share2", "share3"}
+
+    async def test_a_source_that_goes_meanwhile_is_left_out(self, changing):
+        mongo, database, folder = changing
+        found = await self.taken(mongo, folder, lambda: database.sources.delete_one({"_id": "s"}))
+        assert "sources" not in found
+
+    async def test_a_source_that_never_rests_is_said(self, changing):
+        mongo, database, folder = changing
+        numbers_on = iter(range(2, 100))
+
+        def switch() -> None:
+            number = next(numbers_on)
+            database.subject_batches.insert_many(_batches(number))
+            new = {"generation": number, "shares": _shares(number)}
+            database.sources.update_one({"_id": "s"}, {"$set": new})
+
+        with pytest.raises(Conflict, match="all the time"):
+            await self.taken(mongo, folder, switch)
+
+
+def _shares(number: int) -> list[dict]:
+    return [{"share": f"share{number}", "dataFileId": "f", "subjects": 2, "batches": 2}]
+
+
+def _batches(number: int) -> list[dict]:
+    return [
+        {"_id": f"share{number}/{n}", "share": f"share{number}", "data": b"x"} for n in range(2)
+    ]
 
 
 async def whole(out: io.BytesIO, filled, folder: Path) -> int:

@@ -6,6 +6,7 @@ import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from datetime import UTC, datetime
 from getpass import getpass
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -124,8 +125,10 @@ def restore(
     beside = path.with_name(f"{path.stem}.from-backup.json")
     beside.touch(mode=0o600)
     beside.write_text(info.config, encoding="utf-8")
-    told = {"backup": info.backup, "schema": info.schema, "keys": info.keys}
+    told = {"backup": info.backup, "schema": info.schema, "madeAt": info.made_at}
+    made = datetime.fromtimestamp(info.made_at, UTC).isoformat(timespec="seconds")
     lines = [
+        f"The backup is of {made}, by version {info.version}.",
         f"Restored, and read back: everything is there. The schema is {info.schema}.",
         f"The settings of then, without secrets, are in {beside}.",
     ]
