@@ -46,6 +46,8 @@ from cvf_app.wire import decode
 _OURS = ("files", "segments", "reports", "uploads", "work", "aside", "bin", "spool")
 _PAGE_BYTES = 4 * 2**20
 _PAGE = 500
+# Batches of subjects are large, and a server may send as many documents at once as it is asked for.
+_READ_BACK = 10
 _READ_AT_ONCE = 2**20
 _TOLD_SECONDS = 2.0
 Say = Callable[[str], None]
@@ -255,7 +257,7 @@ async def _compare(target: Target, manifest: Manifest) -> None:
     tally = Tally()
     for name in manifest.collections:
         tally.collection(name)
-        async for document in target.mongo.collection(name).stream({}):
+        async for document in target.mongo.collection(name).stream({}, batch=_READ_BACK):
             tally.document(name, packed(document))
     for area, root in target.roots.items():
         for path in _files(area, root):

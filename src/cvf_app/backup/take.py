@@ -81,7 +81,7 @@ class Taking:
                 await self._collection(name)
         for name in _OF_SOURCES:
             self._writer.collection(name)
-        ids = [each["_id"] async for each in self._pages("sources", fields={"_id": 1})]
+        ids = [each["_id"] async for each in self._each("sources", fields={"_id": 1})]
         for number, source_id in enumerate(ids, 1):
             self._say(f"source {number} of {len(ids)}")
             await self._source(source_id)
@@ -100,7 +100,7 @@ class Taking:
     async def _collection(self, name: str) -> None:
         self._say(f"collection {name}")
         self._writer.collection(name)
-        async for document in self._pages(name):
+        async for document in self._each(name):
             self._write(name, document)
 
     async def _source(self, source_id: str) -> None:
@@ -109,7 +109,7 @@ class Taking:
             if seen is None:
                 return
             await self._batches(source_id, seen)
-            files = [each async for each in self._pages("data_files", {"sourceId": source_id})]
+            files = [each async for each in self._each("data_files", {"sourceId": source_id})]
             kept = [await self._one("files", each["_id"]) for each in files]
             for file in filter(None, kept):
                 self._content(file["sha256"])
@@ -138,11 +138,17 @@ class Taking:
                 self._done.shares.add(share)
                 # Announced as the instance does: what proves useless is cleared up after a restore.
                 self._write("shares", {"_id": share, "sourceId": source_id})
-                async for batch in self._pages("subject_batches", {"share": share}):
-                    self._write("subject_batches", batch)
+                # Named first and fetched one by one: they are large.
+                named = await self._mongo.collection("subject_batches").find(
+                    {"share": share}, fields={"_id": 1}
+                )
+                for each in named:
+                    batch = await self._one("subject_batches", each["_id"])
+                    if batch is not None:
+                        self._write("subject_batches", batch)
 
     async def _other_files(self) -> None:
-        async for file in self._pages("files"):
+        async for file in self._each("files"):
             if file["_id"] in self._done.files:
                 continue
             self._content(file["sha256"])
@@ -201,18 +207,14 @@ class Taking:
     async def _one(self, name: str, key: str) -> Document | None:
         return await self._mongo.collection(name).find_one({"_id": key})
 
-    async def _pages(
+    def _each(
         self, name: str, where: Document | None = None, fields: Document | None = None
     ) -> AsyncIterator[Document]:
-        """Yield documents in the order of their ids: each that stays is seen exactly once."""
-        collection, last = self._mongo.collection(name), ""
-        size = 1 if name == "subject_batches" else _PAGE
-        while page := await collection.find(
-            {**(where or {}), "_id": {"$gt": last}}, sort=[("_id", 1)], limit=size, fields=fields
-        ):
-            for document in page:
-                yield document
-            last = page[-1]["_id"]
+        """Yield documents in the order in which they are kept: each that stays is seen once.
+
+        No order is asked for: SecantusDB would sort all of them for every page.
+        """
+        return self._mongo.collection(name).stream(where or {}, fields=fields, batch=_PAGE)
 
 
 @contextmanager

@@ -88,7 +88,7 @@ class Steps(Protocol):
     async def change(
         self, name: str, where: Filter, changed: Callable[[Document], Awaitable[Document]]
     ) -> None:
-        """Change every document that matches as told (`$set` and the like), in order of `_id`."""
+        """Change every document that matches as told (`$set` and the like)."""
 
     async def set_aside(self, name: str, *fields: str) -> None:
         """Take fields out of all documents, and keep what they held for `take_back`."""

@@ -14,7 +14,6 @@ Say = Callable[[str], None]
 ASIDE = "schema_aside"
 _PAGE = 500
 _TOLD_SECONDS = 2.0
-_NO_ID = ""
 
 
 class Doing:
@@ -68,23 +67,22 @@ class Doing:
     async def change(
         self, name: str, where: Filter, changed: Callable[[Document], Awaitable[Document]]
     ) -> None:
-        """Change every document that matches as told (`$set` and the like), in order of `_id`."""
+        """Change every document that matches as told (`$set` and the like)."""
         collection = self._mongo.collection(name)
         count = await collection.count(where)
         if count:
             self._say(f"change {count} documents of {name}")
         if self._dry:
             return
-        last, done, told = _NO_ID, 0, time.monotonic()
-        while page := await collection.find(
-            {"$and": [where, {"_id": {"$gt": last}}]}, sort=[("_id", 1)], limit=_PAGE
-        ):
-            for document in page:
+        ids = [each["_id"] async for each in collection.stream(where, fields={"_id": 1})]
+        told = time.monotonic()
+        for begin in range(0, len(ids), _PAGE):
+            named = {"_id": {"$in": ids[begin : begin + _PAGE]}}
+            for document in await collection.find(named):
                 change = await changed(document)
                 await collection.update_one({"_id": document["_id"]}, change)
-            last, done = page[-1]["_id"], done + len(page)
             if time.monotonic() - told > _TOLD_SECONDS:
-                self._say(f"  {done} of {count}")
+                self._say(f"  {begin + _PAGE} of {count}")
                 told = time.monotonic()
 
     async def set_aside(self, name: str, *fields: str) -> None:
