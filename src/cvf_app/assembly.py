@@ -12,8 +12,8 @@ from collections.abc import AsyncGenerator, AsyncIterator, Callable
 from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Protocol
 
+import structlog
 from quart import Quart
 
 from cvf_app import clock, interfaces, metrics
@@ -23,7 +23,7 @@ from cvf_app.backends.http import Http
 from cvf_app.backends.keycloak import KeycloakServer
 from cvf_app.backends.keystore import FileKeyStore, KeyStore
 from cvf_app.backends.mail import Relay
-from cvf_app.backends.mongo import Mongo, mongo_uri
+from cvf_app.backends.mongo import Mongo
 from cvf_app.backends.queue import Queue
 from cvf_app.backends.redis import Redis, redis_url
 from cvf_app.backends.sealed_documents import SealedDocuments
@@ -31,8 +31,9 @@ from cvf_app.backends.shipping import Receiver, Shipper, receivers
 from cvf_app.backends.stream import Stream
 from cvf_app.backends.vault import VaultKeyStore
 from cvf_app.backends.vault_session import AppRole
-from cvf_app.config import Config, surroundings
+from cvf_app.config import Config, Mode, surroundings
 from cvf_app.duties import Duty, blueprints
+from cvf_app.errors import Conflict, Unavailable
 from cvf_app.files.folder import Folder
 from cvf_app.files.service import Files
 from cvf_app.files.store import FileStore
@@ -52,6 +53,9 @@ from cvf_app.mail.service import KEY as LETTERS_KEY
 from cvf_app.mail.service import Mails
 from cvf_app.mail.store import MailStore
 from cvf_app.mail.writing import Writer
+from cvf_app.migrations import drawing, numbers, state
+from cvf_app.migrations.address import uri_of
+from cvf_app.migrations.runner import Runner
 from cvf_app.networks.service import Networks
 from cvf_app.networks.store import NetworkStore
 from cvf_app.parts import provide
@@ -107,6 +111,7 @@ ALARM_SECONDS = 5.0
 LOOK_SECONDS = 60.0
 KEYS_SECONDS = 20.0
 FLUSH_SECONDS = 3.0
+told = structlog.get_logger("cv3.start")
 
 
 @dataclass(frozen=True)
@@ -123,14 +128,6 @@ class Backends:
     keycloak: KeycloakServer
 
 
-class Prepared(Protocol):
-    """A store that makes its indices when the database is new."""
-
-    async def prepare(self) -> None:
-        """Make them; may be repeated."""
-        ...
-
-
 OpenBackends = Callable[[Config], AbstractAsyncContextManager[Backends]]
 
 
@@ -142,10 +139,13 @@ async def open_backends(config: Config) -> AsyncIterator[Backends]:
         Invalid: the configuration or the environment lacks what a service needs.
     """
     async with AsyncExitStack() as stack:
-        mongo = Mongo.open(_mongo_uri(config), config.mongo_db.database, MOST_CONNECTIONS)
+        database, address = config.mongo_db.database, uri_of(config.mongo_db)
+        mongo = Mongo.open(address, database, MOST_CONNECTIONS)
         stack.callback(mongo.close)
         # Heavy work has a few connections of its own, so that quick requests never wait for one.
-        heavy = Mongo.open(_mongo_uri(config), config.mongo_db.database, config.mongo_db.max_jobs)
+        heavy = Mongo.open(
+            uri_of(config.mongo_db), config.mongo_db.database, config.mongo_db.max_jobs
+        )
         stack.callback(heavy.close)
         url = _redis_url(config)
         redis = Redis.open(url)
@@ -206,7 +206,7 @@ class Parts:
     outbox: Outbox
     hub: Hub
     place: Folder
-    stores: tuple[Prepared, ...]
+    stores: tuple[drawing.Prepared, ...]
 
     @classmethod
     def build(cls, config: Config, backends: Backends, *, answers_here: bool) -> "Parts":
@@ -356,6 +356,7 @@ def create_app(
     @app.while_serving
     async def lifespan() -> AsyncGenerator[None, None]:
         async with open_backends(config) as backends:
+            await _check_schema(backends.mongo)
             loops = Loops()
             shippers = [Shipper(*pair, backends.http) for pair in to_receivers.items()]
             for shipper in shippers:
@@ -396,9 +397,20 @@ async def install(
 
     Without a `subject`, which is what the provider's tokens call the administrator, an account is
     made at the provider. Return its first password, if the provider mails no link to set one.
+
+    Raises:
+        Conflict: there is an older database, which a command brings up to date first.
     """
     async with open_backends(config) as backends:
+        runner = Runner(backends.mongo, numbers.load(), _tell)
+        found = await state.States(backends.mongo).read()
+        if not found.exists:
+            await runner.create()
+        elif config.mode is Mode.LOCAL:
+            await runner.upgrade()
+        await state.check(backends.mongo, runner.newest)
         parts = Parts.build(config, backends, answers_here=False)
+        # Makes nothing, unless a store is newer than the newest migration: a test asks for one.
         for store in parts.stores:
             await store.prepare()
         await parts.networks.own()
@@ -409,12 +421,34 @@ async def install(
         return None
 
 
+def _tell(step: str) -> None:
+    """Log which migration runs; its single steps are for a person at a terminal."""
+    if not step.startswith(" "):
+        told.info("schema", step=step)
+
+
+async def _check_schema(mongo: Mongo) -> None:
+    """Refuse to start on a database of another number; one that is away is looked at later.
+
+    Raises:
+        Conflict: the database is older or newer, or there is none; the sentence names the command.
+    """
+    try:
+        await state.check(mongo, numbers.newest())
+    except Unavailable as fault:
+        # The readiness says so until it answers, and asks for the number then.
+        told.warning("schema_unknown", reason=fault.sentence)
+    except Conflict as fault:
+        told.critical("start_refused", reason=fault.sentence)
+        raise
+
+
 def _provide(
     app: Quart, config: Config, duties: frozenset[Duty], backends: Backends, parts: Parts
 ) -> Lookout:
     async def database() -> str:
-        await backends.mongo.ping()
-        return "MongoDB protocol"
+        number = await state.check(backends.mongo, numbers.newest())
+        return f"MongoDB protocol, schema {number}"
 
     async def broker() -> str:
         await backends.redis.ping()
@@ -492,17 +526,6 @@ def _observe(loops: Loops, config: Config, duties: frozenset[Duty], parts: Parts
         loops.every("query gauges", MEASURE_SECONDS, parts.records.measure)
         loops.every("source gauges", MEASURE_SECONDS, parts.sources.measure)
         loops.every("mail gauges", MEASURE_SECONDS, parts.mails.measure)
-
-
-def _mongo_uri(config: Config) -> str:
-    given = config.mongo_db
-    return mongo_uri(
-        given.host,
-        int(given.port),
-        user=given.user,
-        password=given.password,
-        database=given.database,
-    )
 
 
 def _redis_url(config: Config) -> str:

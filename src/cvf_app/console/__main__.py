@@ -9,6 +9,8 @@ from rich.markup import escape
 from cvf_app.console import (
     access_requests,
     attributes,
+    backup,
+    db,
     files,
     groups,
     jobs,
@@ -35,7 +37,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     rich_markup_mode="rich",
 )
-for part in (people, sources, query, jobs, samples, upkeep):
+for part in (people, sources, query, jobs, samples, upkeep, backup):
     part.add_to(app)
 app.add_typer(people.users, name="users")
 app.add_typer(access_requests.access_requests, name="access-requests")
@@ -47,6 +49,7 @@ app.add_typer(groups.groups, name="groups")
 app.add_typer(jobs.jobs, name="jobs")
 app.add_typer(keys.keys, name="keys")
 app.add_typer(mail.mail, name="mail")
+app.add_typer(db.db, name="db")
 
 
 @app.callback()
