@@ -34,6 +34,7 @@ from cvf_app.errors import CafeVariomeError, Invalid, NotFound, Unauthenticated
 from cvf_app.users.identity.configured import check_keycloak, client_id
 from cvf_app.users.identity.oidc import CLIENT_SECRET
 from cvf_app.users.identity.realm import (
+    OFFERED,
     ROLES,
     SCOPES,
     SERVICE_RIGHTS,
@@ -150,6 +151,10 @@ class Setup:
         for name in SCOPES:
             if name not in present and self._differs(f"scope {name}: given to every login"):
                 self._admin.add_client_default_client_scope(client, known[name], {})
+        offered = {each["name"] for each in self._admin.get_client_optional_client_scopes(client)}
+        for name in OFFERED:
+            if name not in offered and self._differs(f"scope {name}: offered to our client"):
+                self._admin.add_client_optional_client_scope(client, known[name], {})
 
     def _mapper(self, client: str) -> None:
         wanted = audience_mapper("ourselves", client_id(self._config))
@@ -170,17 +175,26 @@ class Setup:
                 self._admin.create_client_role(client, {"name": role.value, "description": meaning})
 
     def _rights(self, client: str) -> None:
-        user = self._admin.get_client_service_account_user(client)["id"]
-        owner = str(self._admin.get_client_id("realm-management"))
-        present = {each["name"]: each for each in self._admin.get_client_roles_of_user(user, owner)}
-        for name in SERVICE_RIGHTS:
-            if name not in present and self._differs(f"right of the service account: {name}"):
-                self._admin.assign_client_role(
-                    user, owner, [self._admin.get_client_role(owner, name)]
-                )
-        for name in sorted(set(present) - set(SERVICE_RIGHTS)):
+        """Give the service account what it needs, and let the client's tokens show just that."""
+        admin = self._admin
+        user = admin.get_client_service_account_user(client)["id"]
+        owner = str(admin.get_client_id("realm-management"))
+        wanted = {name: admin.get_client_role(owner, name) for name in SERVICE_RIGHTS}
+        held = {each["name"]: each for each in admin.get_client_roles_of_user(user, owner)}
+        shown = {
+            each["name"]: each for each in admin.get_client_roles_of_client_scope(client, owner)
+        }
+        for name, role in wanted.items():
+            if name not in held and self._differs(f"right of the service account: {name}"):
+                admin.assign_client_role(user, owner, [role])
+            if name not in shown and self._differs(f"right that its token may show: {name}"):
+                admin.assign_client_roles_to_client_scope(client, owner, [role])
+        for name in sorted(set(held) - set(wanted)):
             if self._differs(f"right of the service account taken away: {name}"):
-                self._admin.delete_client_roles_of_user(user, owner, [present[name]])
+                admin.delete_client_roles_of_user(user, owner, [held[name]])
+        for name in sorted(set(shown) - set(wanted)):
+            if self._differs(f"right that its token may show taken away: {name}"):
+                admin.delete_client_roles_of_client_scope(client, owner, [shown[name]])
 
     def _target(self, client: str, target: str) -> None:
         if self._admin.get_client_id(target) is None:

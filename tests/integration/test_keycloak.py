@@ -117,7 +117,8 @@ class TestAccounts:
         assert await here.accounts.find("MARY") == made
         assert await here.accounts.find("mar") is None
         assert made in await here.accounts.list_accounts()
-        await here.accounts.change(made, new("Mary", email="new@example.org", last_name="Shelley"))
+        changed = {"email": "new@example.org", "last_name": "Shelley", "affiliation": "London"}
+        await here.accounts.change(made, new("Mary", **changed))
         await here.accounts.set_active(made, active=False)
         kept = realm.admin().get_user(made.account_id)
         assert (kept["email"], kept["lastName"], kept["enabled"]) == (
@@ -125,7 +126,7 @@ class TestAccounts:
             "Shelley",
             False,
         )
-        assert kept["attributes"]["affiliation"] == ["Leicester"]
+        assert kept["attributes"]["affiliation"] == ["London"]
         await here.accounts.delete(made)
         await here.accounts.delete(made)
         assert await here.accounts.find("mary") is None

@@ -1,7 +1,7 @@
 """The script that makes our realm in Keycloak: what it makes, mends, keeps to itself and may do."""
 
 import pytest
-from keycloak import KeycloakAdmin, KeycloakOpenIDConnection
+from keycloak import KeycloakAdmin, KeycloakOpenID, KeycloakOpenIDConnection
 from keycloak.exceptions import KeycloakError
 
 from cvf_app.backends.keystore import FileKeyStore
@@ -91,14 +91,14 @@ class TestSetup:
 
     async def test_service_account_can_do_no_more_than_look_after_accounts(self, realm, keys):
         secret = (await keys.read_secret(CLIENT_SECRET)).data["client_secret"]
-        us = KeycloakAdmin(
-            connection=KeycloakOpenIDConnection(
-                server_url=f"{realm.address}/",
-                realm_name=realm.name,
-                client_id=CLIENT,
-                client_secret_key=secret,
-            )
-        )
+        where = {
+            "server_url": f"{realm.address}/",
+            "realm_name": realm.name,
+            "client_id": CLIENT,
+            "client_secret_key": secret,
+        }
+        token = KeycloakOpenID(**where).token(grant_type="client_credentials", scope="roles")
+        us = KeycloakAdmin(connection=KeycloakOpenIDConnection(**where, token=token))
         assert us.get_users()
         admin = realm.admin()
         victim = admin.get_user_id("service-account-cafe-variome") or us.get_users()[0]["id"]

@@ -5,8 +5,10 @@ A login is walked through the provider's own pages, as a browser does it (`conso
 
 import asyncio
 import base64
+import re
 import secrets
 from dataclasses import dataclass
+from html import unescape
 from urllib.parse import urlencode, urljoin
 
 from cvf_app.backends.http import Http
@@ -75,9 +77,15 @@ class Consent(Walk):
                 answer = self._visit("GET", address)
                 continue
             assert answer.status == 200, (address, answer.status)
-            form = Form(answer.body.decode(errors="replace"))
+            page = answer.body.decode(errors="replace")
+            form = Form(page)
             if not form.fields and not form.buttons:
-                return
+                link = self._onward(page)
+                if link is None:
+                    return
+                address = urljoin(address, link)
+                answer = self._visit("GET", address)
+                continue
             fields = self._filled(form)
             for name in self.agrees:
                 if name in form.buttons:
@@ -85,3 +93,8 @@ class Consent(Walk):
             address = urljoin(address, form.action) if form.action else address
             answer = self._visit("POST", address, fields)
         raise AssertionError(f"the pages of {start} do not end")
+
+    def _onward(self, page: str) -> str | None:
+        """Return the link of a page without a form that leads on, if there is one."""
+        found = re.search(r'href="([^"]*/login-actions/action-token[^"]*)"', page)
+        return None if found is None else unescape(found[1])

@@ -27,6 +27,8 @@ Representation: TypeAlias = dict[str, Any]
 log = structlog.get_logger("cv3.keycloak")
 
 SERVICE = "Keycloak"
+# Keycloak's administration looks at the rights in the token, and they stand there if asked for.
+RIGHTS_SCOPE = "roles"
 _SECONDS = 10
 _ACCESS_TOKEN = "urn:ietf:params:oauth:token-type:access_token"  # noqa: S105 - a name of a kind
 _EXCHANGE = "urn:ietf:params:oauth:grant-type:token-exchange"
@@ -43,11 +45,21 @@ logging.getLogger("httpx").setLevel(logging.WARNING)
 
 
 class ExchangeRefused(Exception):
-    """Keycloak does not exchange this token; `reason` is its `error` field (RFC 6749, 5.2)."""
+    """Keycloak does not exchange this token; `error` and `description` as in RFC 6749, 5.2."""
 
-    def __init__(self, reason: str) -> None:
-        super().__init__(reason)
-        self.reason = reason
+    def __init__(self, fault: KeycloakError) -> None:
+        super().__init__(fault.response_code)
+        self.error = _told(fault, "error")
+        self.description = _told(fault, "error_description")
+
+
+class _ServiceAccount(KeycloakOpenIDConnection):
+    """Our client's own login, whose token shows the rights that a person's login does not."""
+
+    async def a_get_token(self) -> None:
+        self.token = await self.keycloak_openid.a_token(
+            grant_type="client_credentials", scope=RIGHTS_SCOPE
+        )
 
 
 class KeycloakServer:
@@ -143,13 +155,13 @@ class KeycloakServer:
                     audience=audience,
                 )
             except KeycloakAuthenticationError as fault:
-                if _reason(fault) in {"invalid_client", "unauthorized_client"}:
+                if _told(fault, "error") in {"invalid_client", "unauthorized_client"}:
                     raise
-                raise ExchangeRefused(_reason(fault)) from fault
+                raise ExchangeRefused(fault) from fault
             except KeycloakError as fault:
                 if fault.response_code not in {httpx.codes.BAD_REQUEST, httpx.codes.FORBIDDEN}:
                     raise
-                raise ExchangeRefused(_reason(fault)) from fault
+                raise ExchangeRefused(fault) from fault
 
         return await self._call(ask)
 
@@ -172,7 +184,9 @@ class KeycloakServer:
                 await self.close()
                 return await call(await self._open())
         except KeycloakError as fault:
-            log.warning("keycloak_refused", status=fault.response_code, reason=_reason(fault))
+            log.warning(
+                "keycloak_refused", status=fault.response_code, reason=_told(fault, "error")
+            )
             raise _ours(fault) from fault
 
     async def _open(self) -> KeycloakOpenIDConnection:
@@ -184,7 +198,7 @@ class KeycloakServer:
         return self._connection
 
     def _connect(self, secret: str) -> KeycloakOpenIDConnection:
-        connection = KeycloakOpenIDConnection(
+        connection = _ServiceAccount(
             server_url=self._url,
             realm_name=self._realm,
             client_id=self._client_id,
@@ -197,13 +211,13 @@ class KeycloakServer:
         return connection
 
 
-def _reason(fault: KeycloakError) -> str:
-    """Return the `error` field of an answer; never its message, which may name a person."""
+def _told(fault: KeycloakError, name: str) -> str:
+    """Return a field of an answer; only `error` is to be logged, others may name a person."""
     try:
         told = httpx.Response(httpx.codes.OK, content=fault.response_body or b"").json()
     except ValueError:
         return ""
-    return str(told.get("error", "")) if isinstance(told, dict) else ""
+    return str(told.get(name, "")) if isinstance(told, dict) else ""
 
 
 def _ours(fault: KeycloakError) -> CafeVariomeError:

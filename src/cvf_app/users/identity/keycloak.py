@@ -26,7 +26,8 @@ log = structlog.get_logger("cv3.identity")
 INVITED_SECONDS = 3 * 24 * 3600
 # With a target's name behind it: the optional client scope that `scripts/setup_keycloak.py` makes.
 TARGET_SCOPE = "to-"
-_BAD_TOKEN = frozenset({"invalid_token", "invalid_grant"})
+# Keycloak's words for a token whose login has ended; its `error` says only `invalid_request`.
+_BAD_TOKEN = "Invalid token"  # noqa: S105 - a sentence
 
 
 class Keycloak(Oidc):
@@ -67,9 +68,9 @@ class Keycloak(Oidc):
             )
             return convert(given, Tokens)
         except ExchangeRefused as refused:
-            if refused.reason in _BAD_TOKEN:
+            if refused.error == "invalid_token" or refused.description == _BAD_TOKEN:
                 raise Unauthenticated("Your login has expired; log in again.") from refused
-            log.warning("exchange_refused", audience=audience, reason=refused.reason)
+            log.warning("exchange_refused", audience=audience, reason=refused.error)
             raise Unavailable(
                 f"Keycloak gives us no tokens for {audience}: an administrator must let it, by "
                 f"scripts/setup_keycloak.py --target {audience}."

@@ -4,7 +4,7 @@ Pure. Promises: nobody logs in with a password sent to us, every code flow needs
 login's token names us as its audience and says nothing of a person's rights elsewhere.
 """
 
-from cvf_app.backends.keycloak import Representation
+from cvf_app.backends.keycloak import RIGHTS_SCOPE, Representation
 from cvf_app.config import Config, Email
 from cvf_app.principal import Role
 from cvf_app.users.identity.configured import client_id, redirects
@@ -15,6 +15,8 @@ LOOPBACK = "http://127.0.0.1/callback"
 # What a login's token says. Not `roles`: it would carry a person's rights in the whole realm, and
 # every client that they have a role of, to each node that sees the token.
 SCOPES = ("basic", "profile", "email", "acr")
+# What may be asked for beside it: by the service account, whose token must show its right.
+OFFERED = (RIGHTS_SCOPE,)
 # Makes, lists, changes and locks accounts, and sends their mails; nothing of realm and clients.
 SERVICE_RIGHTS = ("manage-users",)
 # For the administrators of the realm to see. What a person may do here is decided here.
