@@ -82,6 +82,28 @@ _.node_id
 _.should_relay
 _.source_owner
 
+# settings/model.py: published settings that are kept and shown; their features come later
+_.allow_non_client_authenticated
+_.alternative_url
+_.anonymous_access
+_.api_version
+_.beacon_id
+_.beacon_settings
+_.color_setting
+_.create_date_time
+_.default_budget
+_.default_ttl
+_.discovery_settings
+_.endpoints
+_.logo
+_.medicine
+_.nexus_enabled
+_.organization_id
+_.seed_color
+_.theme_mode
+_.update_date_time
+_.welcome_url
+
 # sources/building.py: an option of sqlite3
 _.arraysize
 
