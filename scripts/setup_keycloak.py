@@ -34,6 +34,7 @@ from cvf_app.errors import CafeVariomeError, Invalid, NotFound, Unauthenticated
 from cvf_app.users.identity.configured import check_keycloak, client_id
 from cvf_app.users.identity.oidc import CLIENT_SECRET
 from cvf_app.users.identity.realm import (
+    LEFT_ALONE,
     OFFERED,
     ROLES,
     SCOPES,
@@ -145,7 +146,7 @@ class Setup:
             each["name"]: each["id"]
             for each in self._admin.get_client_default_client_scopes(client)
         }
-        for name in sorted(set(present) - set(SCOPES)):
+        for name in sorted(set(present) - set(SCOPES) - LEFT_ALONE):
             if self._differs(f"scope {name}: taken from every login"):
                 self._admin.delete_client_default_client_scope(client, present[name])
         for name in SCOPES:
@@ -292,7 +293,9 @@ def connect(given: argparse.Namespace, config: Config) -> KeycloakAdmin:
         password=password,
         user_realm_name=given.admin_realm,
         realm_name=keycloak.realm,
-        timeout=30,
+        # Making a realm takes a busy Keycloak long, and asking again would make it twice.
+        timeout=120,
+        max_retries=0,
     )
     try:
         connection.get_token()

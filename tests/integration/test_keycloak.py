@@ -175,7 +175,7 @@ class TestAccounts:
         with pytest.raises(Failure):
             await here.log_in("invited", "")
         await here.accounts.invite(made)
-        mail = next(m for m in smtp.mails() if m.recipients == ("invited@example.org",))
+        mail = next(m for m in reversed(smtp.mails()) if m.recipients == ("invited@example.org",))
         text = mail.message.get_body(("plain",)).get_content()
         link = unescape(re.search(r"https?://\S+action-token\S+", text)[0])
         assert link.startswith(here.realm.address)

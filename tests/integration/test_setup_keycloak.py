@@ -46,7 +46,7 @@ class TestSetup:
         user = admin.get_client_service_account_user(client)["id"]
         admin.assign_client_role(user, owner, [admin.get_client_role(owner, "realm-admin")])
         scopes = {each["name"]: each["id"] for each in admin.get_client_scopes()}
-        admin.add_client_default_client_scope(client, scopes["roles"], {})
+        admin.add_client_default_client_scope(client, scopes["phone"], {})
         mapper = next(m for m in admin.get_mappers_from_client(client) if "ourselves" in m["name"])
         admin.remove_client_mapper(client, mapper["id"])
 
@@ -58,7 +58,7 @@ class TestSetup:
             "directAccess",
             "attributes",
             "realm-admin",
-            "roles",
+            "phone",
             "audience",
         ):
             assert word in dry.stdout, word

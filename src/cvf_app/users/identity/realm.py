@@ -15,6 +15,8 @@ LOOPBACK = "http://127.0.0.1/callback"
 # What a login's token says. Not `roles`: it would carry a person's rights in the whole realm, and
 # every client that they have a role of, to each node that sees the token.
 SCOPES = ("basic", "profile", "email", "acr")
+# Keycloak gives it to a client with a service account by itself: that token's claims.
+LEFT_ALONE = frozenset({"service_account"})
 # What may be asked for beside it: by the service account, whose token must show its right.
 OFFERED = (RIGHTS_SCOPE,)
 # Makes, lists, changes and locks accounts, and sends their mails; nothing of realm and clients.
