@@ -207,6 +207,10 @@ class VaultSession:
 
     def _watched(self, work: Work[T], seconds: float) -> T:
         """Do it, and remember what Vault is like, also if nobody waits for the answer any more."""
+        state, until = self._down
+        if self._clock() < until:
+            # Nothing was learned here, so the pause is not prolonged.
+            raise _Trouble(state)
         try:
             done = self._do(work, seconds)
         except _Trouble as fault:
@@ -216,9 +220,6 @@ class VaultSession:
         return done
 
     def _do(self, work: Work[T], seconds: float) -> T:
-        state, until = self._down
-        if self._clock() < until:
-            raise _Trouble(state)
         token = self._current()
         try:
             return self._ask(work, token.value, seconds)
