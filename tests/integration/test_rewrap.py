@@ -229,12 +229,12 @@ class TestRotation:
         assert version_of(found.sealed) == 1
 
 
+# The rail is the same for both stores, and the child opens files.
+@pytest.mark.parametrize("keys", ["file"], indirect=True)
 class TestOnTheRail:
     async def test_worker_killed_in_the_middle_another_one_ends_it(
         self, place: Place, redis_program: services.Program, mongo_uri: str, tmp_path: Path
     ) -> None:
-        if not isinstance(place.keys, FileKeyStore):
-            pytest.skip("the rail is the same for both, and the child opens files")
         await place.fill(600)
         people = await place.read()
         async with rail.opened(mongo_uri, redis_program.url, tmp_path) as line:

@@ -150,17 +150,29 @@ class TestStates:
                 assert not await keys.has_user_key("ann")
             assert trap.seen == []
 
-    async def test_silent_one_costs_five_seconds_once(self, ours: Share) -> None:
+    async def test_what_is_no_vault_is_not_believed(self, ours: Share) -> None:
+        async with front(ours.vault.address) as door:
+            watch = Watch()
+            async with opened(ours, watch, at=door.address) as keys:
+                await keys.tend()
+                for status in (200, 500):
+                    door.answers(status)
+                    assert "fails inside" in await refused(keys)
+
+    async def test_silent_one_is_not_waited_for_by_everybody(self, ours: Share) -> None:
         async with front(ours.vault.address) as silent:
             watch = Watch()
             async with opened(ours, watch, at=silent.address) as keys:
                 await keys.tend()
-                silent.answers(200)
-                # What answers is no Vault: it is not believed to have said "there is no key".
-                assert "Vault" in await refused(keys)
-                silent.answers(500)
+                silent.hangs = True
+                assert "does not answer" in await refused(keys)
+                asked = len(silent.seen)
+                for _ in range(50):
+                    assert "does not answer" in await refused(keys)
+                assert len(silent.seen) == asked
+                silent.hangs = False
                 watch.forward(DOWN_PAUSE)
-                assert "fails inside" in await refused(keys)
+                assert not await keys.has_user_key("ann")
 
     async def test_while_it_is_away_it_is_not_asked_by_everybody(self, ours: Share) -> None:
         async with front(ours.vault.address) as away:
@@ -173,8 +185,10 @@ class TestStates:
                 for _ in range(50):
                     assert "sealed" in await refused(keys)
                 assert len(away.seen) == asked
-                watch.forward(DOWN_PAUSE)
-                await refused(keys)
+                # Who asks in between does not put off the next look.
+                for _ in range(4):
+                    watch.forward(DOWN_PAUSE / 3)
+                    await refused(keys)
                 assert len(away.seen) > asked
 
     async def test_engine_that_is_not_mounted_is_not_a_key_that_is_not_there(

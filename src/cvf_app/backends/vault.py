@@ -14,7 +14,7 @@ from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from time import monotonic
-from typing import Any, Self
+from typing import Any, Self, TypeVar
 
 from cvf_app import config
 from cvf_app.backends.keystore import SealedText, Secret
@@ -27,6 +27,7 @@ from cvf_app.backends.vault_session import (
 )
 from cvf_app.errors import Conflict, Invalid, NotFound, Unavailable, VaultUnavailable
 
+T = TypeVar("T")
 SECRET_FRESH_SECONDS = 30.0
 SECRET_BRIDGE_SECONDS = 900.0
 # A key pair takes Vault two seconds of one core, and more when it is busy.
@@ -165,9 +166,11 @@ class VaultKeyStore:
         place, fields = self._names.secret(path), dict(data)
         self._read.pop(path, None)
         try:
-            answer = await self._session.call(
-                lambda client: client.secrets.kv.v2.create_or_update_secret(
-                    path=place, secret=fields, cas=check_and_set, mount_point=self._kv2
+            return await self._session.call(
+                lambda client: int(
+                    client.secrets.kv.v2.create_or_update_secret(
+                        path=place, secret=fields, cas=check_and_set, mount_point=self._kv2
+                    )["data"]["version"]
                 )
             )
         except Refused as fault:
@@ -179,7 +182,6 @@ class VaultKeyStore:
         finally:
             # Somebody may have read the old one while the new one was on its way.
             self._read.pop(path, None)
-        return int(answer["data"]["version"])
 
     async def delete_secret(self, path: str) -> None:
         """Destroy all versions of a secret; one that is not there is fine."""
@@ -211,7 +213,7 @@ class VaultKeyStore:
             items,
             lambda batch, client: client.secrets.transit.decrypt_data(
                 name=name, batch_input=batch, mount_point=self._transit
-            ),
+            )["data"]["batch_results"],
             _UNREADABLE,
         )
         return tuple(base64.b64decode(each["plaintext"]) for each in opened)
@@ -219,7 +221,7 @@ class VaultKeyStore:
     async def hmac(self, key: str, data: bytes) -> str:
         """Return a keyed SHA-256 digest in hex that stays the same when the key is rotated."""
         name, given = self._names.index(key), _text(data)
-        answer = await self._using(
+        digest: str = await self._using(
             name,
             lambda client: client.secrets.transit.generate_hmac(
                 name=name,
@@ -228,9 +230,9 @@ class VaultKeyStore:
                 key_version=1,
                 algorithm="sha2-256",
                 mount_point=self._transit,
-            ),
+            )["data"]["hmac"],
         )
-        return base64.b64decode(answer["data"]["hmac"].rpartition(":")[2]).hex()
+        return base64.b64decode(digest.rpartition(":")[2]).hex()
 
     async def rotate(self, key: str) -> int:
         """Give a named key a new version and return its number; older texts still open."""
@@ -244,11 +246,14 @@ class VaultKeyStore:
     async def newest_version(self, key: str) -> int:
         """Return the number of the version that encrypts now."""
         name = self._names.key(key)
-        described = await self._using(
+        return await self._using(
             name,
-            lambda client: client.secrets.transit.read_key(name=name, mount_point=self._transit),
+            lambda client: int(
+                client.secrets.transit.read_key(name=name, mount_point=self._transit)["data"][
+                    "latest_version"
+                ]
+            ),
         )
-        return int(described["data"]["latest_version"])
 
     async def rewrap(self, key: str, texts: Sequence[SealedText]) -> tuple[str, ...]:
         """Encrypt texts anew under the newest version, bound to the contexts that they had.
@@ -344,17 +349,16 @@ class VaultKeyStore:
     async def _fetch(self, path: str, version: int | None) -> Secret:
         place = self._names.secret(path)
         try:
-            answer = await self._session.call(
+            found = await self._session.call(
                 lambda client: client.secrets.kv.v2.read_secret_version(
                     path=place,
                     version=version,
                     mount_point=self._kv2,
                     raise_on_deleted_version=True,
-                )
+                )["data"]
             )
         except Missing:
             raise NotFound(f"The key store has no secret '{path}' of this version.") from None
-        found = answer["data"]
         fields = {str(name): str(value) for name, value in found["data"].items()}
         return Secret(data=fields, version=int(found["metadata"]["version"]))
 
@@ -365,7 +369,7 @@ class VaultKeyStore:
             [{"plaintext": _text(plain), **_bound(context)} for plain, context in given],
             lambda batch, client: client.secrets.transit.encrypt_data(
                 name=name, batch_input=batch, mount_point=self._transit
-            ),
+            )["data"]["batch_results"],
             _WRONG,
         )
         return [str(each["ciphertext"]) for each in sealed]
@@ -380,24 +384,22 @@ class VaultKeyStore:
         for start in range(0, len(items), _MOST_IN_A_CALL):
             batch = items[start : start + _MOST_IN_A_CALL]
             try:
-                answer = await self._session.call(partial(ask, batch))
+                part = await self._session.call(partial(ask, batch))
             except Refused:
                 raise Unavailable(refusal) from None
-            part = answer["data"]["batch_results"]
             if any(each.get("error") for each in part):
                 raise Unavailable(refusal)
             results += part
         return results
 
-    async def _using(self, name: str, work: Callable[[Any], Any]) -> dict[str, Any]:
+    async def _using(self, name: str, work: Callable[[Any], T]) -> T:
         """Do something with a named key, which is made when it is not there."""
         await self._ensure(name)
         try:
-            answer = await self._session.call(work)
+            return await self._session.call(work)
         except (Missing, Refused):
             self._there.discard(name)
             raise Unavailable(_WRONG) from None
-        return answer if isinstance(answer, dict) else {}
 
     async def _ensure(self, name: str) -> None:
         """Make a key that is not there; with our rights Vault would not make it by itself."""
@@ -424,11 +426,12 @@ class VaultKeyStore:
         return True
 
     async def _describe(self, name: str, *, seconds: float = ANSWER_SECONDS) -> dict[str, Any]:
-        answer = await self._session.call(
-            lambda client: client.secrets.transit.read_key(name=name, mount_point=self._transit),
+        described: dict[str, Any] = await self._session.call(
+            lambda client: client.secrets.transit.read_key(name=name, mount_point=self._transit)[
+                "data"
+            ],
             seconds=seconds,
         )
-        described: dict[str, Any] = answer["data"]
         return described
 
 

@@ -207,6 +207,10 @@ class VaultSession:
 
     def _watched(self, work: Work[T], seconds: float) -> T:
         """Do it, and remember what Vault is like, also if nobody waits for the answer any more."""
+        state, until = self._down
+        if self._clock() < until:
+            # Nothing was learned here, so the pause is not prolonged.
+            raise _Trouble(state)
         try:
             done = self._do(work, seconds)
         except _Trouble as fault:
@@ -216,9 +220,6 @@ class VaultSession:
         return done
 
     def _do(self, work: Work[T], seconds: float) -> T:
-        state, until = self._down
-        if self._clock() < until:
-            raise _Trouble(state)
         token = self._current()
         try:
             return self._ask(work, token.value, seconds)
@@ -244,7 +245,7 @@ class VaultSession:
         except vault_says.VaultError as fault:
             raised: Exception = fault
         except (requests.RequestException, ValueError, KeyError, TypeError) as fault:
-            # The last three: it is no Vault, or a redirect of a standby node, that answered.
+            # The last three: what answered is no Vault.
             raised = fault
         raise self._ours(raised)
 
@@ -281,6 +282,7 @@ class VaultSession:
             session = requests.Session()
             session.trust_env = False
             session.verify = self._trusted
+            session.hooks["response"].append(_refuse_redirect)
             self._mine.session = session
             self._opened.append(session)
         return session
@@ -302,12 +304,14 @@ class VaultSession:
             return token
         self._renewed_at = now
         try:
-            answer = self._ask(lambda client: client.auth.token.renew_self(), token.value)
+            life = self._ask(
+                lambda client: float(client.auth.token.renew_self()["auth"]["lease_duration"]),
+                token.value,
+            )
         except (_Trouble, Refused, Missing) as fault:
             log.warning("vault_token_not_prolonged", cause=str(fault))
             # A token that Vault no longer knows is replaced; else it may do until its end.
             return None if isinstance(fault, Refused | Missing) or str(fault) == "denied" else token
-        life = float(answer["auth"]["lease_duration"])
         if life < token.first_life / 2:
             # It comes to its longest life: a new one takes its place while there is time.
             return None
@@ -323,21 +327,21 @@ class VaultSession:
         # Whether it succeeds or not: never more than one in ten seconds.
         self._logged_in_at = now
         try:
-            answer = self._ask(
-                lambda client: client.auth.approle.login(
-                    role_id=self._login.role_id, secret_id=self._login.secret_id, use_token=False
-                ),
-                "",
-            )
+            value, life = self._ask(self._log_in, "")
         except (_Trouble, Refused, Missing) as fault:
             state = fault.state if isinstance(fault, _Trouble) else "login refused"
             # Vault 1.13 answers 500 to a secret id that is used up; 403 comes of a bound address.
             self._login_failed = "login refused" if state in {"failing", "denied"} else state
             raise _Trouble(self._login_failed) from None
         self._login_failed = "login over"
-        life = float(answer["auth"]["lease_duration"])
         log.info("vault_logged_in", lives_seconds=life)
-        return _Token(str(answer["auth"]["client_token"]), life, life, now)
+        return _Token(value, life, life, now)
+
+    def _log_in(self, client: Any) -> tuple[str, float]:  # noqa: ANN401 - hvac has no types
+        given = client.auth.approle.login(
+            role_id=self._login.role_id, secret_id=self._login.secret_id, use_token=False
+        )["auth"]
+        return str(given["client_token"]), float(given["lease_duration"])
 
     def _lives(self, token: _Token) -> bool:
         """Say whether Vault still knows a token, so that a denial is one of the policy."""
@@ -367,3 +371,14 @@ class VaultSession:
             log.warning("vault_unavailable", state=state, address=self._host)
         else:
             log.info("vault_back", address=self._host)
+
+
+def _refuse_redirect(answer: requests.Response, **_: object) -> None:
+    """Stop at what hvac would take for an answer.
+
+    Raises:
+        TooManyRedirects: it is a redirect, as a standby node sends.
+    """
+    if 300 <= answer.status_code < 400:  # noqa: PLR2004 - RFC 9110, section 15.4
+        answer.close()
+        raise requests.TooManyRedirects

@@ -1,5 +1,6 @@
 """What stands in front of a Vault: writes down every request, passes it on, or answers instead."""
 
+import asyncio
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
@@ -17,6 +18,7 @@ class Front:
     behind: str
     address: str = ""
     instead: Callable[[web.Request], web.StreamResponse | None] = lambda _: None
+    hangs: bool = False
     seen: list[tuple[str, str]] = field(default_factory=list)
 
     def logins(self) -> int:
@@ -29,6 +31,8 @@ class Front:
 
     async def handle(self, request: web.Request) -> web.StreamResponse:
         self.seen.append((request.method, request.path))
+        if self.hangs:
+            await asyncio.sleep(30)
         mine = self.instead(request)
         if mine is not None:
             return mine
@@ -54,7 +58,7 @@ async def front(behind: str) -> AsyncIterator[Front]:
     made = Front(behind.rstrip("/"))
     app = web.Application(client_max_size=2**25)
     app.router.add_route("*", "/{path:.*}", made.handle)
-    runner = web.AppRunner(app)
+    runner = web.AppRunner(app, shutdown_timeout=0.1)
     await runner.setup()
     await web.TCPSite(runner, "127.0.0.1", 0).start()
     made.address = f"http://127.0.0.1:{runner.addresses[0][1]}"
