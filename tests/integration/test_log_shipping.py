@@ -11,6 +11,7 @@ from contextlib import asynccontextmanager
 from types import SimpleNamespace
 from uuid import uuid4
 
+import aiohttp
 import msgspec
 import pytest
 import structlog
@@ -134,6 +135,65 @@ class TestPush:
                 await until(lambda: events(peer))
                 assert sent.outlet.waiting == 0
             assert list(peer.streams) == [(("app", "cv3"), ("site", "ward-7"))]
+
+
+NOW = "1795290049618964000"
+LOGIN = aiohttp.encode_basic_auth("writer", PASSWORD)
+
+
+class TestPeers:
+    """The peers refuse what the real receivers refuse, or the tests above would prove nothing."""
+
+    @pytest.mark.parametrize(
+        ("stream", "values", "fault"),
+        [
+            ({}, [[NOW, "a"]], "at least one label"),
+            ({"1st": "x"}, [[NOW, "a"]], "label 1st"),
+            ({"a": 1}, [[NOW, "a"]], "label a"),
+            ({"a": "b"}, [[int(NOW), "a"]], "value"),
+            ({"a": "b"}, [["1795290049", "a"]], "time"),
+            ({"a": "b"}, [["1795290049.6", "a"]], "time"),
+            ({"a": "b"}, [[NOW, {"event": "a"}]], "value"),
+            ({"a": "b"}, [[NOW, "a"], ["1795290049618963999", "b"]], "out of order"),
+        ],
+    )
+    async def test_loki_refuses_another_form(self, node, stream, values, fault):
+        async with loki.Loki(login=("writer", PASSWORD)) as peer:
+            url = f"{peer.address}/loki/api/v1/push"
+            pushed = {"streams": [{"stream": stream, "values": values}]}
+            headers = {"Authorization": LOGIN}
+            async with node.client.post(url, json=pushed, headers=headers) as answer:
+                assert answer.status == 400
+            assert fault in peer.faults[0]
+
+    @pytest.mark.parametrize(
+        ("body", "code"),
+        [
+            ('[{"event": "a", "time": "1795290049"}]', 6),
+            ('{"event": "a", "time": "1795290049"},{"event": "b"}', 6),
+            ('{"event": "a", "time": "1795290049", "level": "info"}', 6),
+            ('{"time": "1795290049"}', 12),
+            ('{"event": "", "time": "1795290049"}', 13),
+            ('{"event": "a", "time": "1795290049618964000"}', 15),
+            ("", 5),
+        ],
+    )
+    async def test_splunk_refuses_another_form(self, node, body, code):
+        async with splunk.Splunk(token=TOKEN) as peer:
+            url = f"{peer.address}/services/collector/event"
+            headers = {"Authorization": f"Splunk {TOKEN}"}
+            async with node.client.post(url, data=body, headers=headers) as answer:
+                assert (await answer.json(content_type=None))["code"] == code
+            assert peer.lines == []
+
+    @pytest.mark.parametrize("sent", [f"Bearer {TOKEN}", "Splunk another", f"Basic {TOKEN}"])
+    async def test_splunk_takes_its_token_alone(self, node, sent):
+        async with splunk.Splunk(token=TOKEN) as peer:
+            url = f"{peer.address}/services/collector/event"
+            event = b'{"event": "a", "time": "1795290049"}'
+            headers = {"Authorization": sent}
+            async with node.client.post(url, data=event, headers=headers) as answer:
+                assert answer.status in (401, 403)
 
 
 class TestTrouble:
