@@ -29,7 +29,8 @@ class Drawing(Mongo):
     def collection(self, name: str) -> Collection:
         """Return a collection whose indices are only noted."""
         noting = _Noting(self._database[name])
-        self.drawn[name] = noting.noted
+        # Opened twice it is one collection still.
+        noting.noted = self.drawn.setdefault(name, noting.noted)
         return noting
 
     @cached_property
