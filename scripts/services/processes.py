@@ -46,8 +46,7 @@ def start(
 
 def is_alive(process: Identity) -> bool:
     """Say whether exactly this process still runs."""
-    if process.pid in _OWN and _OWN[process.pid].poll() is not None:
-        del _OWN[process.pid]
+    if _collected(process.pid):
         return False
     return bool(process.started) and _started(process.pid) == process.started
 
@@ -73,6 +72,13 @@ def kill(process: Identity) -> None:
         _kill_group(process)
 
 
+def _collected(pid: int) -> bool:
+    if pid not in _OWN or _OWN[pid].poll() is None:
+        return False
+    del _OWN[pid]
+    return True
+
+
 def _kill_group(process: Identity) -> None:
     with contextlib.suppress(ProcessLookupError, PermissionError):
         os.killpg(process.pid, signal.SIGKILL)
@@ -84,6 +90,8 @@ def _group_gone(group: int, seconds: float) -> bool:
     # A program that a script started may take longer than the script.
     until = time.monotonic() + seconds
     while time.monotonic() < until:
+        # Until it is collected, what has ended still counts as one of the group.
+        _collected(group)
         try:
             os.killpg(group, 0)
         except (ProcessLookupError, PermissionError):
