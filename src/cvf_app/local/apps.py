@@ -131,6 +131,8 @@ def _app(  # noqa: PLR0913, PLR0917 - what one process consists of
             "CV3_CONFIG": str(config),
             "CV3_DUTIES": group.duties,
             "CV3_GRACEFUL_TIMEOUT": str(seconds),
+            # Somebody who sets the time limit for everything else is not kept by a guard.
+            "CV3_KEPT": "1",
             "PYTHONPATH": str(SOURCES),
         },
         port=group.bind[1] if group.bind else 0,

@@ -18,6 +18,7 @@ from cvf_app.local.ports import Address, private_socket
 from cvf_app.local.processes import Identity, die_with_parent, identify
 
 _PROBE_SECONDS = 0.1
+_DRAIN_SECONDS = 0.5
 Say = Callable[[str], None]
 
 
@@ -133,6 +134,10 @@ class Kept:
         process = running.process
         if not running.is_alive:
             return
+        if self.child.is_app:
+            # It takes no more connections, and has a moment to answer those it has taken.
+            _signal(process, signal.SIGWINCH)
+            await asyncio.sleep(_DRAIN_SECONDS)
         _signal(process, signal.SIGTERM)
         try:
             await asyncio.wait_for(process.wait(), self.child.stop_seconds)

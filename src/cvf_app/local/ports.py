@@ -27,12 +27,12 @@ def choose(folder: Path) -> Ports:
     return Ports(app=next(free), database=next(free), identity=next(free))
 
 
-def is_free(port: int) -> bool:
-    """Say whether nobody listens on this loopback port."""
-    with socket.socket() as probe:
+def is_free(port: int, host: str = LOOPBACK) -> bool:
+    """Say whether nobody listens on this port, of loopback unless another address is given."""
+    with socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET) as probe:
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
-            probe.bind((LOOPBACK, port))
+            probe.bind((host, port))
         except OSError:
             return False
         return True

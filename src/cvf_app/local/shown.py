@@ -85,6 +85,7 @@ def _logs(instance: Instance) -> list[_Log]:
 
 
 def is_healthy(address: str) -> bool:
+    """Say whether all that the instance needs answers."""
     return _health(address)[0] == "200"
 
 
