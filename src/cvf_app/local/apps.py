@@ -147,6 +147,9 @@ def _app(  # noqa: PLR0913, PLR0917 - what one process consists of
 
 def named(file: Path, name: str) -> Path:
     """Return the file of one of several: `hypercorn.log` becomes `hypercorn-query.log`."""
+    if file.is_relative_to("/dev"):
+        # In a container all go to the same output.
+        return file
     return file.with_name(f"{file.stem}-{name}{file.suffix}")
 
 

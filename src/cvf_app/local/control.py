@@ -25,6 +25,7 @@ from cvf_app.local.processes import send, wait_gone
 from cvf_app.local.shown import NOT_RUNNING, down, is_healthy, say
 
 _POLL_SECONDS = 0.1
+_IS_BINARY = bool(getattr(sys, "frozen", False))
 _SECONDS_UP = 240.0
 _SECONDS_STOP = 120.0
 _SECONDS_RELOAD = 600.0
@@ -187,6 +188,9 @@ def _launch(instance: Instance, environ: Mapping[str, str]) -> None:
     command = [sys.executable, "-m", "cvf_app.local.daemon", "--data", str(instance.folder)]
     if instance.config is not None:
         command += ["--config", str(instance.config)]
+    if _IS_BINARY:
+        # Else it would live in the folder that our own process unpacked, and removes at its end.
+        environ = {**environ, "PYINSTALLER_RESET_ENVIRONMENT": "1"}
     with _guard_log(instance).open("ab") as log:
         guard = subprocess.Popen(
             command,
@@ -210,7 +214,8 @@ def _launch(instance: Instance, environ: Mapping[str, str]) -> None:
 
 def _status_of(instance: Instance, pid: int) -> GuardStatus | None:
     told = read(instance.layout.status, GuardStatus)
-    return told if told is not None and told.guard.pid == pid else None
+    # A binary unpacks itself in a first process, and works in a second.
+    return told if told is not None and (told.guard.pid == pid or _IS_BINARY) else None
 
 
 def _await_ready(instance: Instance) -> GuardStatus:
