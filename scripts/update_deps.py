@@ -40,7 +40,7 @@ def newest(wanted: list[str]) -> dict[str, str]:
 
 def _loosened(line: str) -> str:
     pin = _PIN.match(line)
-    return f"{pin['name']}{pin['extra'] or ''}" if pin else line.split("#")[0].strip()
+    return f"{pin['name']}{pin['extra'] or ''}" if pin else line.partition("#")[0].strip()
 
 
 def _moved(line: str, found: dict[str, str]) -> str:

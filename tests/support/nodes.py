@@ -28,6 +28,7 @@ from cvf_app.duties import parse
 from tests.support.peers.issuer import CLIENT, Issuer
 from tests.support.services import free_port
 
+SOURCES = Path(__file__).resolve().parents[2] / "src"
 FINISHED = ("complete", "error", "cancelled", "lost")
 
 
@@ -212,7 +213,7 @@ async def kept(
         around = {
             name: value for name, value in os.environ.items() if not name.startswith("CV3_")
         } | {
-            "PYTHONPATH": str(Path(__file__).resolve().parents[2] / "src"),
+            "PYTHONPATH": str(SOURCES),
             "CV3_CONFIG": str(folder / "instance_config.json"),
             "CV3_APP_PATH": str(folder),
             "CV3_BIND": f"127.0.0.1:{port}",

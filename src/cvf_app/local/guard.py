@@ -132,6 +132,7 @@ class Guard:
         environ: Mapping[str, str],
         done: Mapping[str, Callable[[], None]],
         gives_up: bool = False,
+        pauses: Sequence[float] = PAUSES,
     ) -> None:
         """Take everything, and what to note when a step is done; nothing is started yet.
 
@@ -155,6 +156,7 @@ class Guard:
         ]
         self._address = address
         self._gives_up = gives_up
+        self._pauses = pauses
         self._stopping = asyncio.Event()
         self._asked = asyncio.Event()
         self._reload = Reload(number=0, state="done")
@@ -219,10 +221,10 @@ class Guard:
                 return
             soon_dead = 0 if time.monotonic() - began > _STEADY_SECONDS else soon_dead + 1
             # A step that fails says why in its log, and seldom ends otherwise the next time.
-            if soon_dead > (_TRIES_OF_A_STEP if kept.child.once else len(PAUSES)):
+            if soon_dead > (_TRIES_OF_A_STEP if kept.child.once else len(self._pauses)):
                 self._give_up(kept, reason)
                 return
-            pause = PAUSES[max(soon_dead - 1, 0)]
+            pause = self._pauses[max(soon_dead - 1, 0)]
             say(f"{kept.child.name} {reason}; started again in {pause:g} s")
             kept.state = "restarting"
             kept.restarts += 1
