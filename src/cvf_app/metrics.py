@@ -61,4 +61,4 @@ def empty(folder: Path) -> None:
 
 def forget_process(folder: Path, pid: int) -> None:
     """Take the gauges of a process that has died out of the sum; what it counted stays."""
-    mark_process_dead(pid, str(folder))
+    mark_process_dead(pid, str(folder))  # type: ignore[no-untyped-call]  # it has no types

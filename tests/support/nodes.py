@@ -208,7 +208,7 @@ async def kept(
     folder: Path, mongo_url: str, redis_url: str, shape: Shape = SHAPES["one"], **environ: str
 ) -> AsyncIterator[Kept]:
     """Start a new instance as processes behind the guard, as `CafeVariome3.sh start` does."""
-    async with _installed(folder, mongo_url, redis_url) as (config, issuer):
+    async with installed(folder, mongo_url, redis_url) as (config, issuer):
         port = free_port()
         around = {
             name: value for name, value in os.environ.items() if not name.startswith("CV3_")
@@ -242,16 +242,17 @@ async def node(
 ) -> AsyncIterator[Node]:
     """Serve a new instance in this event loop until the end of the block."""
     async with (
-        _installed(folder, mongo_url, redis_url) as (config, issuer),
+        installed(folder, mongo_url, redis_url) as (config, issuer),
         _served(config, duties, issuer, folder) as made,
     ):
         yield made
 
 
 @asynccontextmanager
-async def _installed(
+async def installed(
     folder: Path, mongo_url: str, redis_url: str
 ) -> AsyncIterator[tuple[Config, Issuer]]:
+    """Make a new instance that nobody serves yet, and an identity provider for it."""
     issuer = Issuer()
     await issuer.start()
     try:

@@ -47,7 +47,7 @@ def doctor(
     else:
         for each in findings:
             _print(each)
-    raise typer.Exit(any(each.state == "fault" for each in findings))
+    raise typer.Exit(int(any(each.state == "fault" for each in findings)))
 
 
 def _print(finding: Finding) -> None:

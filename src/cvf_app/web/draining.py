@@ -43,13 +43,13 @@ class Draining:
             self._servers.append(server)
             return server
 
-        loop.create_server = creating  # type: ignore[assignment,method-assign]  # see above
+        loop.create_server = creating  # type: ignore[method-assign]  # see above
         loop.add_signal_handler(signal.SIGWINCH, self.begin)
         try:
             yield
         finally:
             loop.remove_signal_handler(signal.SIGWINCH)
-            del loop.create_server  # type: ignore[method-assign]  # the loop's own is back
+            del loop.create_server  # the loop's own is back
 
     def begin(self) -> None:
         """Take no more connections; those that other processes take at the same socket go on."""
