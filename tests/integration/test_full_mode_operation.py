@@ -153,6 +153,36 @@ class TestProcesses:
         assert services_told["database"]["version"]
         assert all(each["milliseconds"] >= 0 for each in services_told.values())
 
+    async def test_the_doctor_says_what_is_wrong_and_what_to_do(self, three):
+        async def examined(code, **environ):
+            process = await asyncio.create_subprocess_exec(
+                *(sys.executable, "-m", "cvf_app.console", "doctor", "--json"),
+                env=three.environ | environ,
+                cwd="/",
+                stdout=asyncio.subprocess.PIPE,
+            )
+            told, _ = await process.communicate()
+            assert process.returncode == code, told.decode()
+            return {each["check"]: each for each in json.loads(told)}
+
+        found = await examined(1)
+        (wrong,) = (each for each in found.values() if each["state"] == "fault")
+        file = three.folder / "instance_config.json"
+        assert wrong["advice"] == f"chmod 600 {file}"
+        file.chmod(0o600)
+        (three.folder / "data").mkdir(exist_ok=True)
+        found = await examined(0)
+        assert found["mail"]["state"] == "warning"
+        assert "the instance runs" in found["address"]["found"]
+        for name in ("configuration", "database", "broker", "identity", "clock", "data folder"):
+            assert found[name]["state"] == "ok", found[name]
+        found = await examined(
+            1, CV3__MongoDB__Port="1", CV3__Redis__Path="/nowhere", CV3__Data__UploadPath="/nowhere"
+        )
+        for name in ("database", "broker", "data folder"):
+            assert found[name]["state"] == "fault"
+            assert found[name]["advice"]
+
 
 class TestDuties:
     async def test_each_word_is_a_process_with_a_pid_file_and_a_log(

@@ -62,7 +62,8 @@ class Redis:
             told = await self._client.info("server")
         name = "Valkey" if "valkey_version" in told else "Redis"
         version = told.get("valkey_version") or told.get("redis_version", "")
-        return Seen(name=name, version=str(version), mode=str(told.get("redis_mode", "")))
+        mode = told.get("server_mode") or told.get("redis_mode", "")
+        return Seen(name=name, version=str(version), mode=str(mode))
 
     async def change(
         self, key: str, change: Callable[[bytes | None], bytes], *, roster: str, seconds: int

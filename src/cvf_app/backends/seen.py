@@ -8,6 +8,8 @@ and Keycloak "start-dev").
 import re
 from urllib.parse import urljoin
 
+import msgspec
+
 from cvf_app.backends.http import Http
 from cvf_app.errors import CafeVariomeError, Unavailable
 from cvf_app.wire import Heard, Wire, convert, decode
@@ -38,7 +40,8 @@ class _Discovered(Heard, frozen=True, kw_only=True):
 class _SealStatus(Heard, frozen=True, kw_only=True):
     sealed: bool
     version: str = ""
-    storage_type: str = ""
+    # Vault writes it so; our own wire has camelCase.
+    storage_type: str = msgspec.field(name="storage_type", default="")
 
 
 async def provider(http: Http, issuer: str, reached_at: str, *, is_keycloak: bool) -> Seen:

@@ -41,7 +41,9 @@ Ask = Callable[[], Awaitable[Seen]]
 def examine(given: Path | None, environ: Mapping[str, str]) -> Iterator[Finding]:
     """Look at everything, in the order in which it would have to be mended."""
     try:
-        instance = Instance(folder=full_place(environ)[0], config=given) if given else find(None, environ)
+        instance = (
+            Instance(folder=full_place(environ)[0], config=given) if given else find(None, environ)
+        )
         path = instance.config or instance.layout.config
         config = configuration.load(path, environ)
     except Invalid as fault:

@@ -20,7 +20,7 @@ from cvf_app.local.daemon import bind_of
 from cvf_app.local.guard import GuardStatus
 from cvf_app.local.instance import Instance
 from cvf_app.local.layout import Administrator, Layout, LocalState, Ports, read
-from cvf_app.local.ports import LOOPBACK
+from cvf_app.local.ports import parse
 from cvf_app.local.processes import send, wait_gone
 from cvf_app.local.shown import NOT_RUNNING, down, is_healthy, say
 
@@ -81,20 +81,22 @@ def start(instance: Instance, environ: dict[str, str], duties: Sequence[str]) ->
 
 
 def wish(instance: Instance, environ: dict[str, str], duties: Sequence[str]) -> None:
-    """Put the duties that were asked for where the guard looks, and see that there are such.
+    """Put the duties that were asked for where the guard looks, and see that all of it can be.
 
     In full mode each word is a process of its own (commas join duties in one).
 
     Raises:
-        Invalid: a word is no duty.
+        Invalid: a word is no duty, or a number or an address is none.
     """
     if duties:
         environ["CV3_DUTIES"] = (" " if instance.config else ",").join(duties)
+    grace(environ)
+    found = groups(environ, parse(environ.get("CV3_BIND") or daemon.FULL_BIND))
     if environ.get("CV3_DUTIES"):
         # Imported here: the table names the pages of every feature, which nothing else here needs.
         from cvf_app.duties import parse as parse_duties  # noqa: PLC0415 - see above
 
-        for group in groups(environ, (LOOPBACK, 0)):
+        for group in found:
             parse_duties(group.duties)
 
 
