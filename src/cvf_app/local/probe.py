@@ -8,7 +8,6 @@ from cvf_app.local.children import Child
 from cvf_app.local.ports import LOOPBACK, Address, reachable
 
 _PATIENCE_SECONDS = 5.0
-_MOST_BYTES = 2**20
 _OK = "200"
 
 
@@ -47,7 +46,7 @@ async def _page(
         ask = f"GET {path} HTTP/1.0\r\nHost: {LOOPBACK}\r\nConnection: close\r\n\r\n"
         writer.write(ask.encode())
         await writer.drain()
-        head, _, body = (await reader.read(_MOST_BYTES)).partition(b"\r\n\r\n")
+        head, _, body = (await reader.read()).partition(b"\r\n\r\n")
         words = head.split(b"\r\n", 1)[0].split()
         return (words[1].decode() if len(words) > 1 else ""), body
     finally:

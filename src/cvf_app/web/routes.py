@@ -39,10 +39,7 @@ class Instance(Wire, frozen=True, kw_only=True):
 
 
 class ServiceHealth(Wire, frozen=True, kw_only=True):
-    """One service that we need: whether it answered, how fast, and what it is.
-
-    `detail` says why it is down, or what it is; `warning` what is not right although it answers.
-    """
+    """One service that we need: whether it answered, how fast, and what it is."""
 
     ok: bool
     milliseconds: int
