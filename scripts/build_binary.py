@@ -7,6 +7,7 @@ newer one: build on the oldest system that it is to run on.
 import argparse
 import os
 import sys
+import tomllib
 from importlib.metadata import distributions
 from importlib.util import find_spec
 from pathlib import Path
@@ -16,9 +17,10 @@ from PyInstaller.__main__ import run
 ROOT = Path(__file__).resolve().parent.parent
 WHOLE = ("cvf_app", "hypercorn", "docket", "uvloop")
 """Packages that are found by name while they run, not by an import that can be read."""
-VERSIONS = ("cafe-variome", "quart", "pydocket", "opentelemetry-api")
+VERSIONS = ("quart", "pydocket", "opentelemetry-api")
 """What is asked for its version while it runs."""
-DATA = ("flask_swagger_ui", "pint", "hvac", "keycloak")
+DATA = ("flask_swagger_ui", "docket", "pint", "hvac", "keycloak")
+"""Packages that read files of their own."""
 
 
 def arguments(out: Path) -> list[str]:
@@ -26,7 +28,12 @@ def arguments(out: Path) -> list[str]:
     given = ["--onefile", "--name", "cafe-variome", "--noconfirm", "--log-level", "WARN"]
     given += ["--distpath", str(out), "--workpath", str(ROOT / "build" / "binary")]
     given += ["--specpath", str(ROOT / "build" / "binary"), "--paths", str(ROOT / "src")]
-    given += ["--add-data", f"{ROOT / 'openapi'}{os.pathsep}cvf_app/openapi"]
+    told = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["version"]
+    work = ROOT / "build" / "binary"
+    work.mkdir(parents=True, exist_ok=True)
+    (work / "VERSION").write_text(told)
+    for source, target in ((ROOT / "openapi", "cvf_app/openapi"), (work / "VERSION", "cvf_app")):
+        given += ["--add-data", f"{source}{os.pathsep}{target}"]
     for name in WHOLE:
         if name == "cvf_app" or find_spec(name):
             given += ["--collect-submodules", name]

@@ -170,14 +170,16 @@ class TestProcesses:
         file = three.folder / "instance_config.json"
         assert wrong["advice"] == f"chmod 600 {file}"
         file.chmod(0o600)
-        (three.folder / "data").mkdir(exist_ok=True)
         found = await examined(0)
         assert found["mail"]["state"] == "warning"
         assert "the instance runs" in found["address"]["found"]
         for name in ("configuration", "database", "broker", "identity", "clock", "data folder"):
             assert found[name]["state"] == "ok", found[name]
         found = await examined(
-            1, CV3__MongoDB__Port="1", CV3__Redis__Path="/nowhere", CV3__Data__UploadPath="/nowhere"
+            1,
+            CV3__MongoDB__Port="1",
+            CV3__Redis__Path="/nowhere",
+            CV3__Data__UploadPath="/dev/null/x",
         )
         for name in ("database", "broker", "data folder"):
             assert found[name]["state"] == "fault"

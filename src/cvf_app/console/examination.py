@@ -33,6 +33,7 @@ from cvf_app.local.ports import is_free, reachable, written
 _LEAST_FREE, _LITTLE_FREE = 2**30, 10 * 2**30
 _MOST_SKEW, _MUCH_SKEW = 30.0, 300.0
 _MAIL_SECONDS = 5.0
+DATA_FOLDER = "data folder"
 _OLDEST = {"MongoDB protocol": (6,), "Redis": (6, 2), "Valkey": (7,), "Vault": (1, 15)}
 _OTHERS = stat.S_IRWXG | stat.S_IRWXO
 Ask = Callable[[], Awaitable[Seen]]
@@ -87,14 +88,13 @@ def _permissions(path: Path, config: Config) -> Iterator[Finding]:
 
 
 def _folders(path: Path, config: Config) -> Iterator[Finding]:
-    folders = {"data folder": Path(config.data.upload_path)}
+    folders = {DATA_FOLDER: Path(config.data.upload_path)}
     if config.secrets.provider == "file":
         folders["key store"] = Path(config.secrets.path)
     for name, named in folders.items():
         folder = named if named.is_absolute() else path.parent / named
         if not folder.is_dir():
-            mend = f"mkdir -m 700 -p {folder}, as the account that runs Cafe Variome"
-            yield Finding(check=name, state="fault", found=f"{folder} is missing", advice=mend)
+            yield _missing(name, folder)
             continue
         if not os.access(folder, os.R_OK | os.W_OK | os.X_OK):
             mend = f"run this as the account of Cafe Variome, or give it the folder: chown {folder}"
@@ -103,6 +103,15 @@ def _folders(path: Path, config: Config) -> Iterator[Finding]:
             )
             continue
         yield _room(name, folder)
+
+
+def _missing(name: str, folder: Path) -> Finding:
+    there = next(each for each in folder.parents if each.exists())
+    if name == DATA_FOLDER and there.is_dir() and os.access(there, os.W_OK | os.X_OK):
+        found = f"{folder} is not there yet, and can be made"
+        return Finding(check=name, state="ok", found=found)
+    mend = f"mkdir -m 700 -p {folder}, as the account that runs Cafe Variome"
+    return Finding(check=name, state="fault", found=f"{folder} is missing", advice=mend)
 
 
 def _room(name: str, folder: Path) -> Finding:

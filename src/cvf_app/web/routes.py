@@ -73,17 +73,18 @@ class Vitals(msgspec.Struct, frozen=True, kw_only=True):
 
 @cache
 def our_version() -> str:
-    """Return the version of this program: of the installed package, else of the checkout."""
+    """Return the version of this program: as installed, as built into a binary, or as unpacked."""
     try:
         return version("cafe-variome")
     except PackageNotFoundError:
-        return _unpacked_version()
+        package = Path(__file__).parents[1]
+        built = package / "VERSION"
+        return built.read_text().strip() if built.exists() else _of_checkout(package.parents[1])
 
 
-def _unpacked_version() -> str:
-    """Return what an unpacked tree says in its `pyproject.toml`."""
+def _of_checkout(root: Path) -> str:
     try:
-        told = tomllib.loads((Path(__file__).parents[3] / "pyproject.toml").read_text())
+        told = tomllib.loads((root / "pyproject.toml").read_text())
     except (OSError, tomllib.TOMLDecodeError):
         return "unknown"
     return str(told.get("project", {}).get("version", "unknown"))

@@ -55,11 +55,13 @@ class TestDoctor:
     def test_a_missing_folder_is_named_with_the_command_that_makes_it(self, instance):
         config = load(instance.config, {})
         assert set(states(_folders(instance.config, config)).values()) == {"ok"}
-        (instance.folder / "data").rmdir()
+        for name in ("data", "keys"):
+            (instance.folder / name).rmdir()
         found = {each.check: each for each in _folders(instance.config, config)}
-        assert found["data folder"].state == "fault"
-        assert f"mkdir -m 700 -p {instance.folder / 'data'}" in found["data folder"].advice
-        assert found["key store"].state == "ok"
+        assert found["key store"].state == "fault"
+        assert f"mkdir -m 700 -p {instance.folder / 'keys'}" in found["key store"].advice
+        # The instance makes it, unlike keys.
+        assert "can be made" in found["data folder"].found
 
     def test_room_on_the_disk_is_judged(self, tmp_path):
         assert _room("x", tmp_path).found.startswith(str(tmp_path))
