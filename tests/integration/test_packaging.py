@@ -114,6 +114,11 @@ async def answers(address: str, path: str) -> bytes:
     return await asyncio.to_thread(ask)
 
 
+async def word(command: list[str], word: str, environ: dict[str, str]) -> int:
+    process = await asyncio.create_subprocess_exec(*command, word, env=environ, cwd="/")
+    return await process.wait()
+
+
 async def called(folder, mongo_url, redis_url, command: list[str]) -> None:
     """Start the package on an instance, call it, and end it; nothing of the checkout is there."""
     async with nodes.installed(folder, mongo_url, redis_url):
@@ -135,14 +140,11 @@ async def called(folder, mongo_url, redis_url, command: list[str]) -> None:
             assert description["paths"]["/record/"]
             assert b"swagger-ui" in await answers(address, "/docs")
             assert len(await answers(address, "/docs/swagger-ui-bundle.js")) > 100_000
-            status = await asyncio.create_subprocess_exec(
-                *command, "status", env=environ, cwd="/", stdout=asyncio.subprocess.DEVNULL
-            )
-            assert await status.wait() == 0
-            reloaded = await asyncio.create_subprocess_exec(
-                *command, "reload", env=environ, cwd="/"
-            )
-            assert await reloaded.wait() == 0
+            # The second process may still be starting.
+            async with asyncio.timeout(120):
+                while await word(command, "status", environ) != 0:  # noqa: ASYNC110 - another process
+                    await asyncio.sleep(0.5)
+            assert await word(command, "reload", environ) == 0
         finally:
             process.terminate()
             ended = await process.wait()

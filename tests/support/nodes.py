@@ -113,7 +113,7 @@ class Node:
         headers = {"X-Upload-Token": token}
         return await self.call("POST", f"/sources/{source_id}/upload", data=form, headers=headers)
 
-    async def ended(self, job_id: str, seconds: float = 60) -> dict[str, Any]:
+    async def ended(self, job_id: str, seconds: float = 180) -> dict[str, Any]:
         """Wait for the end of a job and return it."""
         async with asyncio.timeout(seconds):
             while True:

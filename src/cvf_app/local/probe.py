@@ -5,7 +5,7 @@ import contextlib
 from pathlib import Path
 
 from cvf_app.local.children import Child
-from cvf_app.local.ports import LOOPBACK, Address, reachable
+from cvf_app.local.ports import LOOPBACK, Address, reachable, written
 
 _PATIENCE_SECONDS = 5.0
 _OK = "200"
@@ -20,8 +20,8 @@ async def answers(child: Child, private: Path | None = None, path: str = "") -> 
     try:
         async with asyncio.timeout(_PATIENCE_SECONDS):
             if private is not None:
-                status, _ = await _page(*await asyncio.open_unix_connection(str(private)), asked)
-                return status == _OK
+                pipes = await asyncio.open_unix_connection(str(private))
+                return (await _page(*pipes, LOOPBACK, asked))[0] == _OK
             if child.socket is not None:
                 return b"PONG" in await _ask_socket(child)
             host, port = child.bind or (LOOPBACK, child.port)
@@ -35,15 +35,16 @@ async def answers(child: Child, private: Path | None = None, path: str = "") -> 
 async def page(address: Address, path: str) -> tuple[str, bytes]:
     """Return status and body of a page, the status empty when it gave none."""
     host, port = address
-    return await _page(*await asyncio.open_connection(reachable(host), port), path)
+    pipes = await asyncio.open_connection(reachable(host), port)
+    return await _page(*pipes, written((reachable(host), port)), path)
 
 
 async def _page(
-    reader: asyncio.StreamReader, writer: asyncio.StreamWriter, path: str
+    reader: asyncio.StreamReader, writer: asyncio.StreamWriter, host: str, path: str
 ) -> tuple[str, bytes]:
     try:
         # HTTP/1.0, so that the body ends where the connection does.
-        ask = f"GET {path} HTTP/1.0\r\nHost: {LOOPBACK}\r\nConnection: close\r\n\r\n"
+        ask = f"GET {path} HTTP/1.0\r\nHost: {host}\r\nConnection: close\r\n\r\n"
         writer.write(ask.encode())
         await writer.drain()
         head, _, body = (await reader.read()).partition(b"\r\n\r\n")
