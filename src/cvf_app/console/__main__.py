@@ -11,6 +11,7 @@ from cvf_app.console import (
     attributes,
     backup,
     db,
+    doctor,
     files,
     groups,
     jobs,
@@ -37,7 +38,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     rich_markup_mode="rich",
 )
-for part in (people, sources, query, jobs, samples, upkeep, backup):
+for part in (people, sources, query, jobs, samples, upkeep, backup, doctor):
     part.add_to(app)
 app.add_typer(people.users, name="users")
 app.add_typer(access_requests.access_requests, name="access-requests")

@@ -2,20 +2,24 @@
 
 import asyncio
 import time
+import tomllib
 from collections.abc import Awaitable, Callable
+from functools import cache
 from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
 
 import msgspec
 from quart import Blueprint, Response
 
+from cvf_app.backends.seen import Seen
 from cvf_app.errors import CafeVariomeError
 from cvf_app.parts import use
 from cvf_app.web.access import public
 from cvf_app.web.io import reply
 from cvf_app.wire import Wire
 
-Check = Callable[[], Awaitable[str]]
 About = Callable[[], Awaitable["Description"]]
+Check = Callable[[], Awaitable[Seen]]
 _PATIENCE_SECONDS = 4.0
 bp = Blueprint("instance", __name__)
 
@@ -42,11 +46,15 @@ class Description(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class ServiceHealth(Wire, frozen=True, kw_only=True):
-    """One service that we need: whether it answered, how fast, and as what."""
+    """One service that we need: whether it answered, how fast, and what it is."""
 
     ok: bool
     milliseconds: int
     detail: str
+    name: str = ""
+    version: str = ""
+    mode: str = ""
+    warning: str = ""
 
 
 class Health(Wire, frozen=True, kw_only=True):
@@ -73,12 +81,23 @@ class Vitals(msgspec.Struct, frozen=True, kw_only=True):
     about: About
 
 
+@cache
 def our_version() -> str:
-    """Return the version of this program."""
+    """Return the version of this program: as installed, as built into a binary, or as unpacked."""
     try:
         return version("cafe-variome")
     except PackageNotFoundError:
-        return "3.0.0.dev1"
+        package = Path(__file__).parents[1]
+        built = package / "VERSION"
+        return built.read_text().strip() if built.exists() else _of_checkout(package.parents[1])
+
+
+def _of_checkout(root: Path) -> str:
+    try:
+        told = tomllib.loads((root / "pyproject.toml").read_text())
+    except (OSError, tomllib.TOMLDecodeError):
+        return "unknown"
+    return str(told.get("project", {}).get("version", "unknown"))
 
 
 @bp.get("/")
@@ -118,7 +137,10 @@ class Alive(Wire, frozen=True, kw_only=True):
 @bp.get("/health/ready")
 @public
 async def ready() -> Response:
-    """Ask each service and say whether this process can do its work: 200, else 503."""
+    """Ask each service and say whether this process can do its work: 200, else 503.
+
+    The answer names each service with its version, its mode and how long it took.
+    """
     vitals = use(Vitals)
     checks = vitals.checks | vitals.asides
     answers = await asyncio.gather(*(_ask(check) for check in checks.values()))
@@ -137,11 +159,21 @@ async def ready() -> Response:
 
 async def _ask(check: Check) -> ServiceHealth:
     begin = time.monotonic()
+    seen = Seen(name="")
     try:
         async with asyncio.timeout(_PATIENCE_SECONDS):
-            detail, ok = await check(), True
+            seen = await check()
+        detail, ok = f"{seen.name} {seen.version}".strip(), True
     except CafeVariomeError as fault:
         detail, ok = fault.sentence, False
     except TimeoutError:
         detail, ok = f"No answer within {_PATIENCE_SECONDS:g} seconds.", False
-    return ServiceHealth(ok=ok, milliseconds=int((time.monotonic() - begin) * 1000), detail=detail)
+    return ServiceHealth(
+        ok=ok,
+        milliseconds=int((time.monotonic() - begin) * 1000),
+        detail=detail,
+        name=seen.name,
+        version=seen.version,
+        mode=seen.mode,
+        warning=seen.warning,
+    )
