@@ -72,14 +72,14 @@ class Stack:
             self.env.setdefault("CV3_VENV", sys.prefix)
         self.env |= {
             "XDG_CONFIG_HOME": str(folder / "operator"),
-            "CV3_DATA": str(folder / "guard"),
             "CV3_APP_PATH": str(folder),
             "CV3_CONFIG": str(self.config),
             "CV3_BIND": self.bind,
             "PYTHONPATH": str(ROOT / "src"),
             **environment,
         }
-        self.env.pop("CV3_SERVER", None)
+        for name in ("CV3_SERVER", "CV3_DATA"):
+            self.env.pop(name, None)
 
     def run(self, *command: str, told: str | None = None, **environment: str) -> str:
         """Run a command in the checkout and return what it printed; a failure ends it all."""
