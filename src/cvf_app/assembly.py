@@ -11,21 +11,21 @@ from collections.abc import AsyncGenerator, AsyncIterator, Callable
 from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Protocol
 
+import structlog
 from quart import Quart
 
 from cvf_app import clock, interfaces
 from cvf_app.backends import log
 from cvf_app.backends.http import Http
 from cvf_app.backends.keystore import FileKeyStore, KeyStore
-from cvf_app.backends.mongo import Mongo, mongo_uri
+from cvf_app.backends.mongo import Mongo
 from cvf_app.backends.queue import Queue
 from cvf_app.backends.redis import Redis, redis_url
 from cvf_app.backends.stream import Stream
 from cvf_app.config import Config, Mode
 from cvf_app.duties import Duty, blueprints
-from cvf_app.errors import Invalid
+from cvf_app.errors import Conflict, Invalid, Unavailable
 from cvf_app.files.folder import Folder
 from cvf_app.files.service import Files
 from cvf_app.files.store import FileStore
@@ -40,6 +40,9 @@ from cvf_app.jobs.sizes import Sizes
 from cvf_app.jobs.store import JobStore
 from cvf_app.jobs.worker import Worker
 from cvf_app.loops import Loops
+from cvf_app.migrations import drawing, numbers, state
+from cvf_app.migrations.address import uri_of
+from cvf_app.migrations.runner import Runner
 from cvf_app.networks.service import Networks
 from cvf_app.networks.store import NetworkStore
 from cvf_app.parts import provide
@@ -74,6 +77,7 @@ TEND_SECONDS = 1.0
 MEASURE_SECONDS = 15.0
 STEP_SECONDS = 600.0
 EXPIRE_SECONDS = 1.0
+told = structlog.get_logger("cv3.start")
 
 
 @dataclass(frozen=True)
@@ -87,14 +91,6 @@ class Backends:
     stream: Stream
     http: Http
     keys: KeyStore
-
-
-class Prepared(Protocol):
-    """A store that makes its indices when the database is new."""
-
-    async def prepare(self) -> None:
-        """Make them; may be repeated."""
-        ...
 
 
 OpenBackends = Callable[[Config], AbstractAsyncContextManager[Backends]]
@@ -112,10 +108,13 @@ async def open_backends(config: Config) -> AsyncIterator[Backends]:
             "Vault is not supported yet: use the file key store.", path="$.Secrets.Provider"
         )
     async with AsyncExitStack() as stack:
-        mongo = Mongo.open(_mongo_uri(config), config.mongo_db.database, MOST_CONNECTIONS)
+        database, address = config.mongo_db.database, uri_of(config.mongo_db)
+        mongo = Mongo.open(address, database, MOST_CONNECTIONS)
         stack.callback(mongo.close)
         # Heavy work has a few connections of its own, so that quick requests never wait for one.
-        heavy = Mongo.open(_mongo_uri(config), config.mongo_db.database, config.mongo_db.max_jobs)
+        heavy = Mongo.open(
+            uri_of(config.mongo_db), config.mongo_db.database, config.mongo_db.max_jobs
+        )
         stack.callback(heavy.close)
         url = _redis_url(config)
         redis = Redis.open(url)
@@ -160,7 +159,7 @@ class Parts:
     outbox: Outbox
     hub: Hub
     place: Folder
-    stores: tuple[Prepared, ...]
+    stores: tuple[drawing.Prepared, ...]
 
     @classmethod
     def build(cls, config: Config, backends: Backends, *, answers_here: bool) -> "Parts":
@@ -273,6 +272,7 @@ def create_app(
     @app.while_serving
     async def lifespan() -> AsyncGenerator[None, None]:
         async with open_backends(config) as backends:
+            await _check_schema(backends.mongo)
             loops = Loops()
             parts = Parts.build(config, backends, answers_here=Duty.RECORD_COMPILER in duties)
             _provide(app, config, duties, backends, parts)
@@ -287,21 +287,55 @@ def create_app(
 
 
 async def install(config: Config, *, username: str, subject: str, email: str) -> None:
-    """Prepare a new instance: indices, the installation id, the first administrator; repeatable."""
+    """Prepare a new instance: database, installation id, first administrator; repeatable.
+
+    Raises:
+        Conflict: there is an older database, which a command brings up to date first.
+    """
     async with open_backends(config) as backends:
+        runner = Runner(backends.mongo, numbers.load(), _tell)
+        found = await state.States(backends.mongo).read()
+        if not found.exists:
+            await runner.create()
+        elif config.mode is Mode.LOCAL:
+            await runner.upgrade()
+        await state.check(backends.mongo, runner.newest)
         parts = Parts.build(config, backends, answers_here=False)
+        # Makes nothing, unless a store is newer than the newest migration: a test asks for one.
         for store in parts.stores:
             await store.prepare()
         await parts.networks.own()
         await parts.users.ensure_administrator(username, subject, email)
 
 
+def _tell(step: str) -> None:
+    """Log which migration runs; its single steps are for a person at a terminal."""
+    if not step.startswith(" "):
+        told.info("schema", step=step)
+
+
+async def _check_schema(mongo: Mongo) -> None:
+    """Refuse to start on a database of another number; one that is away is looked at later.
+
+    Raises:
+        Conflict: the database is older or newer, or there is none; the sentence names the command.
+    """
+    try:
+        await state.check(mongo, numbers.newest())
+    except Unavailable as fault:
+        # The readiness says so until it answers, and asks for the number then.
+        told.warning("schema_unknown", reason=fault.sentence)
+    except Conflict as fault:
+        told.critical("start_refused", reason=fault.sentence)
+        raise
+
+
 def _provide(
     app: Quart, config: Config, duties: frozenset[Duty], backends: Backends, parts: Parts
 ) -> None:
     async def database() -> str:
-        await backends.mongo.ping()
-        return "MongoDB protocol"
+        number = await state.check(backends.mongo, numbers.newest())
+        return f"MongoDB protocol, schema {number}"
 
     async def broker() -> str:
         await backends.redis.ping()
@@ -352,17 +386,6 @@ def _issuer(config: Config) -> str:
 
 def _client(config: Config) -> str:
     return config.identity.client or config.keycloak.client
-
-
-def _mongo_uri(config: Config) -> str:
-    given = config.mongo_db
-    return mongo_uri(
-        given.host,
-        int(given.port),
-        user=given.user,
-        password=given.password,
-        database=given.database,
-    )
 
 
 def _redis_url(config: Config) -> str:

@@ -71,6 +71,8 @@ COLLECTIONS: Mapping[str, Told | Silent] = {
     "shares": Silent("which batches may be there, for clean-up; no interface shows it"),
     "subject_batches": Silent("subjects; no interface shows them as they are kept"),
     "installation": Silent("made once and never changed"),
+    "schema": Silent("the number of the database, changed while no instance runs"),
+    "schema_aside": Silent("what a way down of the database took out of documents"),
 }
 
 

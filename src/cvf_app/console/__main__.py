@@ -8,6 +8,8 @@ from rich.markup import escape
 
 from cvf_app.console import (
     attributes,
+    backup,
+    db,
     files,
     groups,
     jobs,
@@ -31,7 +33,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     rich_markup_mode="rich",
 )
-for part in (people, sources, query, jobs, samples):
+for part in (people, sources, query, jobs, samples, backup):
     part.add_to(app)
 app.add_typer(people.users, name="users")
 app.add_typer(sources.sources, name="sources")
@@ -40,6 +42,7 @@ app.add_typer(pipelines.pipelines, name="pipelines")
 app.add_typer(attributes.attributes, name="attributes")
 app.add_typer(groups.groups, name="groups")
 app.add_typer(jobs.jobs, name="jobs")
+app.add_typer(db.db, name="db")
 
 
 @app.callback()

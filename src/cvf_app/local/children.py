@@ -19,6 +19,8 @@ from cvf_app.local.ports import LOOPBACK
 
 CANAILLE = Path(__file__).parent / "canaille"
 SOURCES = Path(__file__).parent.parent.parent
+# An index on very many documents takes minutes.
+_SECONDS_TO_UPGRADE = 3600.0
 _SECONDS_TO_START = 60.0
 _VALKEY_MEMORY = "256mb"
 
@@ -152,6 +154,22 @@ def installation(layout: Layout, subject: str, username: str, email: str) -> Chi
         log=layout.logs / "install.log",
         environment={"CV3_CONFIG": str(layout.config), "PYTHONPATH": str(SOURCES)},
         ready_seconds=120.0,
+        once=True,
+    )
+
+
+def upgrading(layout: Layout) -> Child:
+    """Return the step that brings the database up to date; on one that is, it does nothing."""
+    return Child(
+        name="schema",
+        doing="Bringing the database up to date",
+        command=(
+            *(sys.executable, "-m", "cvf_app.console", "db", "upgrade"),
+            *("--config", str(layout.config)),
+        ),
+        log=layout.logs / "schema.log",
+        environment={"PYTHONPATH": str(SOURCES), "NO_COLOR": "1"},
+        ready_seconds=_SECONDS_TO_UPGRADE,
         once=True,
     )
 

@@ -42,6 +42,8 @@ def local_children(
     person = read(layout.administrator, Administrator)
     if not state.installed and person is not None and "CV3_APP_COMMAND" not in environ:
         steps.append(children.installation(layout, person.subject, person.username, person.email))
+    elif "CV3_APP_COMMAND" not in environ:
+        steps.append(children.upgrading(layout))
     more = _log_options(environ, {})
     steps.append(children.app(layout.config, layout.logs / "app.log", port, environ, more))
     return steps
