@@ -221,16 +221,18 @@ class ServiceCall:
 
 
 @contextmanager
-def service_call(service: str) -> Iterator[ServiceCall]:
+def service_call(service: str, answers: tuple[type[Exception], ...] = ()) -> Iterator[ServiceCall]:
     """Count one call of a service and its seconds; a `with` block around the call.
 
-    The outcome is `ok` unless the block raises: `timeout`, `cancelled`, else `failed`. A refusal
-    that is an answer in itself (a wrong password) is caught inside the block and counts as `ok`.
+    The outcome is `ok` unless the block raises: `timeout`, `cancelled`, else `failed`. Exceptions
+    that are `answers` in themselves (there is no such key) pass and count as `ok`.
     `service` is a word of ours in small letters, never an address: `with service_call("vault"):`.
     """
     call, begin = ServiceCall(outcome="ok"), time.perf_counter()
     try:
         yield call
+    except answers:
+        raise
     except TimeoutError:
         call.outcome = "timeout"
         raise

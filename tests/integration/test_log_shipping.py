@@ -22,9 +22,8 @@ from cvf_app.backends import log
 from cvf_app.backends.http import Http
 from cvf_app.backends.log_outlets import Outlet
 from cvf_app.backends.shipping import Loki, Shipper, Splunk
-from tests.support import nodes
+from tests.support import nodes, table
 from tests.support.peers import loki, receivers, splunk
-from tests.support.services import REAL
 
 TOKEN = "hec-CANARY-0b1c2d3e"
 PASSWORD = "loki-CANARY-9a8b7c6d"
@@ -60,7 +59,7 @@ async def peer(request):
         if request.param == "loki"
         else splunk.Splunk(token=TOKEN)
     )
-    REAL[request.param] = "peer that checks the form of a push"
+    table.stand_in(request.param, "peer that checks the form of a push")
     async with made:
         yield made
 

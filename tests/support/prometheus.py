@@ -7,7 +7,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from tests.support.services import REAL, Missing, Program, free_port
+from tests.support import table
+from tests.support.services import Program, free_port, missing
 
 _CACHE = Path.home() / ".cache" / "cafe-variome-services"
 
@@ -22,13 +23,13 @@ def find(name: str) -> str:
     unpacked = cache / "debian-prometheus" / "usr" / "bin" / name
     found = shutil.which(name) or (str(unpacked) if unpacked.exists() else None)
     if found is None:
-        raise Missing(f"{name} is not here: install it with scripts/services.sh install prometheus")
+        reason = f"{name} is not here: install it with scripts/services.sh install prometheus"
+        raise missing("prometheus", reason)
     return found
 
 
 def promtool(*arguments: str, given: bytes = b"") -> subprocess.CompletedProcess[bytes]:
     """Run promtool."""
-    REAL["promtool"] = "real"
     command = [find("promtool"), *arguments]
     return subprocess.run(command, input=given, capture_output=True, check=False, timeout=60)
 
@@ -42,7 +43,7 @@ def prometheus(folder: Path, configuration: str) -> Iterator[str]:
     command += [f"--web.listen-address=127.0.0.1:{port}", "--log.level=warn"]
     address = f"http://127.0.0.1:{port}"
     server = Program(command, folder, ("127.0.0.1", port), address)
-    REAL["prometheus"] = "real, started here"
+    table.real("prometheus", "started here")
     try:
         server.start()
         yield address

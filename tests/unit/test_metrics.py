@@ -55,6 +55,12 @@ class TestServiceCall:
             raise raised
         assert calls(outcome) == before + 1
 
+    def test_an_answer_that_is_raised_is_none_the_less_an_answer(self):
+        well, failed = calls("ok"), calls("failed")
+        with pytest.raises(KeyError), metrics.service_call("test", answers=(LookupError,)):
+            raise KeyError
+        assert (calls("ok"), calls("failed")) == (well + 1, failed)
+
     def test_any_other_is_well_unless_the_caller_says_otherwise(self):
         well, failed = calls("ok"), calls("failed")
         with metrics.service_call("test"):

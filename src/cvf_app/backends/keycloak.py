@@ -20,6 +20,7 @@ from keycloak.exceptions import (
     KeycloakError,
 )
 
+from cvf_app import metrics
 from cvf_app.errors import CafeVariomeError, Conflict, Invalid, NotFound, Unavailable
 
 T = TypeVar("T")
@@ -51,6 +52,10 @@ class ExchangeRefused(Exception):
         super().__init__(fault.response_code)
         self.error = _told(fault, "error")
         self.description = _told(fault, "error_description")
+
+
+# Keycloak did what it is there for, also when the answer is no.
+_ANSWERS = (Conflict, ExchangeRefused, Invalid, NotFound)
 
 
 class _ServiceAccount(KeycloakOpenIDConnection):
@@ -176,18 +181,19 @@ class KeycloakServer:
         return await self._call(lambda connection: call(KeycloakAdmin(connection=connection)))
 
     async def _call(self, call: Callable[[KeycloakOpenIDConnection], Awaitable[T]]) -> T:
-        try:
+        with metrics.service_call("keycloak", answers=_ANSWERS):
             try:
-                return await call(await self._open())
-            except KeycloakAuthenticationError:
-                # The secret may be a new one, or our login was ended: once more, from nothing.
-                await self.close()
-                return await call(await self._open())
-        except KeycloakError as fault:
-            log.warning(
-                "keycloak_refused", status=fault.response_code, reason=_told(fault, "error")
-            )
-            raise _ours(fault) from fault
+                try:
+                    return await call(await self._open())
+                except KeycloakAuthenticationError:
+                    # The secret may be a new one, or our login was ended: once more, from nothing.
+                    await self.close()
+                    return await call(await self._open())
+            except KeycloakError as fault:
+                log.warning(
+                    "keycloak_refused", status=fault.response_code, reason=_told(fault, "error")
+                )
+                raise _ours(fault) from fault
 
     async def _open(self) -> KeycloakOpenIDConnection:
         if self._connection is None:

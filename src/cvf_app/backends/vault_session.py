@@ -23,6 +23,7 @@ import requests
 import structlog
 from hvac import exceptions as vault_says
 
+from cvf_app import metrics
 from cvf_app.errors import Invalid, VaultUnavailable
 
 T = TypeVar("T")
@@ -166,8 +167,9 @@ class VaultSession:
             VaultUnavailable: Vault does not do it now; the sentence says why.
         """
         try:
-            async with asyncio.timeout(seconds):
-                return await self._on_threads(lambda: self._watched(work, seconds - _MARGIN))
+            with metrics.service_call("vault", answers=(Missing,)):
+                async with asyncio.timeout(seconds):
+                    return await self._on_threads(lambda: self._watched(work, seconds - _MARGIN))
         except TimeoutError:
             trouble = "slow"
         except _Trouble as fault:
