@@ -5,7 +5,7 @@ BIN = $(VENV)/bin
 CANAILLE = $(VENV)-canaille
 READY = $(VENV)/.ready
 
-.PHONY: setup fix check test test-all demo-1 demo-3 demo-crash spec run clean
+.PHONY: setup fix check test test-all services services-up services-down demo-1 demo-3 demo-crash spec run clean
 
 setup: $(READY)
 
@@ -35,6 +35,16 @@ test: $(READY)
 
 test-all: $(READY) $(CANAILLE)/.ready
 	$(BIN)/python -m pytest tests
+
+# The servers of full mode, for tests and for trying: docs/operations/services.md
+services: $(READY)
+	CV3_VENV=$(VENV) scripts/services.sh install
+
+services-up: services
+	CV3_VENV=$(VENV) scripts/services.sh up
+
+services-down:
+	CV3_VENV=$(VENV) scripts/services.sh down
 
 # The identity provider of local mode has requirements of its own, so it lives apart.
 $(CANAILLE)/.ready: $(READY) requirements-canaille.txt

@@ -153,3 +153,6 @@ def pytest_terminal_summary(terminalreporter):
         terminalreporter.section("services")
         for line in table.lines():
             terminalreporter.line(line)
+    file = os.environ.get("CV3_TEST_TABLE")
+    if file:
+        Path(file).write_text("".join(f"{line}\n" for line in table.lines()))

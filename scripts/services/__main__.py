@@ -37,7 +37,7 @@ had on this machine (the JSON says why). Without names, such a service is only r
 def main() -> int:
     """Read the command line, do it, print the result, return the exit status."""
     reader = _reader()
-    told = reader.parse_args()
+    told = reader.parse_intermixed_args()
     unknown = sorted(set(told.names) - set(KNOWN))
     if unknown:
         reader.error(f"no such service: {', '.join(unknown)}; there are {', '.join(KNOWN)}")

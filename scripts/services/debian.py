@@ -1,6 +1,8 @@
-"""Programs of Debian: those of the PATH, else their packages unpacked into the cache.
+"""Programs of Debian: those of the PATH, else from its packages.
 
-Unpacked, not installed: nobody has to be root, and no package starts a daemon of its own.
+Unpacked into the cache where that is enough: nobody has to be root, and no package starts a daemon
+of its own. Installed for the whole system, as root, where a program looks for its files in fixed
+places; its daemons are kept from starting while that is done.
 """
 
 import os
@@ -11,7 +13,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any, ClassVar
 
-from scripts.services.cache import Cache, run
+from scripts.services.cache import Cache, run, say
 from scripts.services.errors import Failed, NotAvailable
 from scripts.services.home import Home
 from scripts.services.service import Service, need
@@ -45,6 +47,34 @@ def unpack(cache: Cache, package: str) -> None:
     cache.make(_place(package), "fetching Debian's package", partial(_unpack, package))
 
 
+def install(package: str) -> None:
+    """Install a package and what it needs for the whole system.
+
+    Raises:
+        NotAvailable: this is no Debian, or we are not root.
+        Failed: that went wrong.
+    """
+    need_apt()
+    if os.geteuid():
+        raise NotAvailable(f"its package is installed for the whole system: {_as_root(package)}")
+    say(f"{package}: installing Debian's package …")
+    here = Path("/")
+    quiet = {"DEBIAN_FRONTEND": "noninteractive"}
+    options = ["-y", "-qq", "--no-install-recommends", "-o", "DPkg::Lock::Timeout=600"]
+    command = ["apt-get", *options, "install", package]
+    with _no_daemons():
+        try:
+            run(command, here, quiet)
+        except Failed:
+            # Lists of packages that are missing or old.
+            run(["apt-get", "-qq", "update"], here, quiet)
+            run(command, here, quiet)
+
+
+def _as_root(package: str) -> str:
+    return f"run as root: apt-get install {package}"
+
+
 class Chromium(Service):
     """The browser; nothing is started, a test drives it itself (Playwright, `--no-sandbox`)."""
 
@@ -58,12 +88,7 @@ class Chromium(Service):
         try:
             self.locate(cache)
         except NotAvailable:
-            need_apt()
-            if os.geteuid():
-                raise NotAvailable("run as root: apt-get install chromium") from None
-            with _no_daemons():
-                run(["apt-get", "update", "-qq"], cache.folder)
-                run(["apt-get", "install", "-y", "-qq", "chromium"], cache.folder)
+            install("chromium")
 
     def locate(self, cache: Cache) -> Path:  # noqa: ARG002 - it is never in the cache
         """Return the browser."""

@@ -74,11 +74,12 @@ class Home:
 
     def write(self, name: str, text: str) -> None:
         """Write a file in one step, for its owner alone."""
-        unfinished = self.folder / f".{name}.{os.getpid()}"
+        path = self.folder / name
+        unfinished = path.with_name(f".{path.name}.{os.getpid()}")
         flags = os.O_WRONLY | os.O_CREAT | os.O_TRUNC
         with os.fdopen(os.open(unfinished, flags, 0o600), "w") as out:
             out.write(text)
-        unfinished.replace(self.folder / name)
+        unfinished.replace(path)
 
     def last_words(self) -> str:
         """Return the end of the log."""

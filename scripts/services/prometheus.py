@@ -3,15 +3,18 @@
 Who uses one changes its configuration file, which is written once, and then calls `/-/reload`.
 """
 
+import shutil
 from pathlib import Path
 from typing import Any, ClassVar
 
 from scripts.services import debian
 from scripts.services.asking import LOOPBACK, http_call
 from scripts.services.cache import Cache
+from scripts.services.errors import NotAvailable
 from scripts.services.home import Home
 from scripts.services.service import Service
 
+_ALERTMANAGER = "prometheus-alertmanager"
 _OK = 200
 _SCRAPING_ITSELF = """\
 global:
@@ -85,17 +88,19 @@ class Alertmanager(Service):
     start_seconds: ClassVar[float] = 30.0
 
     def install(self, cache: Cache) -> None:
-        """Fetch Debian's package when the machine has none."""
-        if debian.program(cache, "prometheus-alertmanager", "prometheus-alertmanager") is None:
-            debian.unpack(cache, "prometheus-alertmanager")
+        """Install Debian's package: the program looks for a template where the package has it."""
+        try:
+            self.locate(cache)
+        except NotAvailable:
+            debian.install(_ALERTMANAGER)
 
-    def locate(self, cache: Cache) -> Path:
+    def locate(self, cache: Cache) -> Path:  # noqa: ARG002 - it is never in the cache
         """Return the server."""
-        found = debian.program(cache, "prometheus-alertmanager", "prometheus-alertmanager")
+        found = shutil.which(_ALERTMANAGER)
         if found is None:
             debian.need_apt()
             raise self.missing()
-        return found
+        return Path(found)
 
     def command(self, cache: Cache, home: Home) -> list[str]:
         """Start it alone: without an address for its cluster it looks for others."""

@@ -130,7 +130,7 @@ def _place() -> str:
 
 
 def _need_go() -> None:
-    need("go", "and Vault is compiled with it", "install Go 1.21 or newer from go.dev")
+    need("go", "and Vault is compiled with it", "install Go 1.21 or newer")
 
 
 def _build(cache: Cache, folder: Path) -> None:

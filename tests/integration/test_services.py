@@ -1,4 +1,4 @@
-"""The servers of full mode themselves: they start, answer, stop, keep their data; and say why not."""
+"""The servers of full mode: they start, answer, stop, keep their data, and say why not."""
 
 import json
 import os
@@ -170,7 +170,7 @@ class TestProcesses:
         up("prometheus", data)
         down("prometheus", data)
         (data / "prometheus" / "prometheus.yml").write_text("nonsense: [")
-        with pytest.raises(Failed, match="nonsense|yaml"):
+        with pytest.raises(Failed, match=r"nonsense|yaml"):
             programs.up(KNOWN["prometheus"], CACHE, data)
         assert programs.status(KNOWN["prometheus"], CACHE, data)["state"] == "stopped"
 

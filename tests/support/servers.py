@@ -18,6 +18,7 @@ from email import message_from_bytes, policy
 from email.message import EmailMessage
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 from scripts.services import running as programs
 from scripts.services import vault as vault_program
@@ -40,6 +41,11 @@ class Running:
     @property
     def address(self) -> str:
         return str(self.facts["address"])
+
+    @property
+    def port(self) -> int:
+        """The port of its address."""
+        return int(urlsplit(self.address).port or 0)
 
     def start(self) -> None:
         """Start it again on its data and its ports."""
