@@ -209,7 +209,7 @@ class Parts:
         attributes = Attributes(sources, requests)
         record_store = RecordStore(mongo)
         records = Records(record_store, sources, groups, networks, answers_here=answers_here)
-        rotation = Rotation(keys, jobs, (Vessel("users", PERSON_KEY, user_store),))
+        rotation = Rotation(keys, jobs, (Vessel("users", PERSON_KEY, user_store.sealed),))
         worker = Worker(
             jobs,
             backends.queue,

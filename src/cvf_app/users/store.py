@@ -8,8 +8,8 @@ agree, so each change is one write.
 from collections.abc import Collection
 
 from cvf_app.backends import mongo
-from cvf_app.backends.keystore import SealedText
 from cvf_app.backends.mongo import Document, Index
+from cvf_app.backends.sealed_documents import SealedDocuments
 from cvf_app.principal import Role, UserId
 from cvf_app.wire import Wire, convert, plain
 
@@ -45,6 +45,7 @@ class UserStore:
     def __init__(self, collection: mongo.Collection) -> None:
         """Keep users in this collection."""
         self._users = collection
+        self.sealed = SealedDocuments(collection)
 
     async def prepare(self) -> None:
         """Make the indices; call it when the database is new."""
@@ -89,25 +90,6 @@ class UserStore:
     async def replace_attempt(self, user: KeptUser, attempt: int) -> bool:
         """Put a user in place of the one at this attempt; false if somebody else was faster."""
         return await self._users.replace({"_id": user.user_id, "attempt": attempt}, _document(user))
-
-    async def count_sealed(self) -> int:
-        """Return how many users there are; see `upkeep/rewrap.py` for this and the next two."""
-        return await self._users.count({})
-
-    async def sealed_page(self, after: str, limit: int) -> tuple[tuple[str, SealedText], ...]:
-        """Return id and sealed text of the next users in the order of their ids."""
-        found = await self._users.find(
-            {"_id": {"$gt": after}}, sort=[("_id", 1)], limit=limit, fields={"sealed": 1}
-        )
-        # Each is sealed for its own user.
-        return tuple(
-            (each["_id"], SealedText(each["sealed"], each["_id"].encode())) for each in found
-        )
-
-    async def replace_sealed(self, user_id: str, old: str, new: str) -> bool:
-        """Put a sealed text in place of another; false if it was changed meanwhile."""
-        where = {"_id": user_id, "sealed": old}
-        return await self._users.update_one(where, {"$set": {"sealed": new}}) == 1
 
 
 def _document(user: KeptUser) -> Document:
