@@ -12,6 +12,7 @@ import pytest
 
 from cvf_app.backends.keystore import FileKeyStore, KeyStore, version_of
 from cvf_app.backends.mongo import Mongo
+from cvf_app.backends.sealed_documents import SealedDocuments
 from cvf_app.errors import Conflict, Unavailable
 from cvf_app.ids import new_id
 from cvf_app.jobs.worker import Worker
@@ -56,7 +57,7 @@ class Place:
 
     @property
     def vessels(self) -> tuple[Vessel, ...]:
-        return (Vessel("people", KEY, self.store),)
+        return (Vessel("people", KEY, self.store.sealed),)
 
     def rotation(self, *more: Vessel) -> Rotation:
         return Rotation(self.keys, None, (*self.vessels, *more), quiet=0.0)
@@ -201,7 +202,7 @@ class TestRotation:
         await place.fill(3)
         old = [each.sealed for each in await place.store.list_users()]
 
-        class Haunted(UserStore):
+        class Haunted(SealedDocuments):
             async def replace_sealed(self, *_: str) -> bool:
                 return False
 
@@ -213,6 +214,13 @@ class TestRotation:
         assert [each.sealed for each in await place.store.list_users()] == old
         assert len(await place.read()) == 3
 
+    async def test_documents_that_hold_no_text_are_passed_over(self, place: Place) -> None:
+        await place.fill(3)
+        await place.store.add(kept("0001-empty", ""))
+        done = await place.rotation().rotate(Rotate(before={KEY: 1}), Told())
+        assert done["renewed"] == 3
+        assert await place.versions() == {0, 2}
+
     async def test_keys_of_other_documents_are_left_to_their_own_rotation(
         self, place: Place
     ) -> None:
@@ -220,7 +228,7 @@ class TestRotation:
         letters = UserStore(place.mongo.collection("letters"))
         sealed = await place.keys.encrypt("letters", b"x", b"a")
         await letters.add(kept("a", sealed))
-        done = await place.rotation(Vessel("letters", "letters", letters)).rotate(
+        done = await place.rotation(Vessel("letters", "letters", letters.sealed)).rotate(
             Rotate(before={KEY: 1}), Told()
         )
         assert done["versions"] == {KEY: 2}

@@ -16,7 +16,7 @@ async def main(mongo_uri: str, line: str, redis_url: str, keys: str, people: str
     """Work until killed."""
     jobs, queue, _ = rail(Mongo.open(mongo_uri, line, 10), redis_url, line)
     store = UserStore(Mongo.open(mongo_uri, people, 10).collection(COLLECTION))
-    vessels = (Vessel("people", "users", store),)
+    vessels = (Vessel("people", "users", store.sealed),)
     rotation = Rotation(FileKeyStore.open(Path(keys)), jobs, vessels)
     await Worker(jobs, queue, handlers(rotation)).run()
 

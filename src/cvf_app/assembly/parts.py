@@ -10,7 +10,6 @@ from cvf_app import clock, interfaces
 from cvf_app.assembly.connections import Backends
 from cvf_app.backends.bridge import Bridge
 from cvf_app.backends.mail import Relay
-from cvf_app.backends.sealed_documents import SealedDocuments
 from cvf_app.config import Config
 from cvf_app.files.folder import Folder
 from cvf_app.files.service import Files
@@ -160,9 +159,9 @@ class Parts:
         record_store = RecordStore(mongo)
         records = Records(record_store, sources, groups, networks, answers_here=answers_here)
         vessels = (
-            Vessel("users", PERSON_KEY, SealedDocuments(mongo.collection("users"))),
-            Vessel("requests", REQUESTS_KEY, SealedDocuments(mongo.collection("access_requests"))),
-            Vessel("letters", LETTERS_KEY, SealedDocuments(mongo.collection("letters"))),
+            Vessel("users", PERSON_KEY, user_store.sealed),
+            Vessel("requests", REQUESTS_KEY, request_store.sealed),
+            Vessel("letters", LETTERS_KEY, mail_store.sealed),
         )
         rotation = Rotation(keys, jobs, vessels)
         worker = Worker(

@@ -10,6 +10,7 @@ changes it.
 from dataclasses import dataclass, replace
 
 from cvf_app.backends.mongo import Document, Index, Mongo
+from cvf_app.backends.sealed_documents import SealedDocuments
 from cvf_app.errors import Conflict
 from cvf_app.ids import new_id
 from cvf_app.mail.model import Kind, Letter, LetterId, State
@@ -42,6 +43,7 @@ class MailStore:
     def __init__(self, mongo: Mongo) -> None:
         """Keep letters in this database."""
         self._letters = mongo.collection(LETTERS)
+        self.sealed = SealedDocuments(self._letters)
         self._hours = mongo.collection(HOURS)
 
     async def prepare(self) -> None:

@@ -9,6 +9,7 @@ from collections.abc import Collection
 
 from cvf_app.backends import mongo
 from cvf_app.backends.mongo import Document, Index
+from cvf_app.backends.sealed_documents import SealedDocuments
 from cvf_app.principal import Role, UserId
 from cvf_app.wire import Wire, convert, plain
 
@@ -46,6 +47,7 @@ class UserStore:
     def __init__(self, collection: mongo.Collection) -> None:
         """Keep users in this collection."""
         self._users = collection
+        self.sealed = SealedDocuments(collection)
 
     async def prepare(self) -> None:
         """Make the indices; call it when the database is new."""

@@ -5,6 +5,7 @@ of the same address. Every change names the status that it starts from.
 """
 
 from cvf_app.backends.mongo import Document, Index, Mongo
+from cvf_app.backends.sealed_documents import SealedDocuments
 from cvf_app.errors import Conflict
 from cvf_app.principal import UserId
 from cvf_app.users.access_requests.model import AccessRequestId, Status
@@ -37,6 +38,7 @@ class AccessRequestStore:
     def __init__(self, mongo: Mongo) -> None:
         """Keep requests in this database."""
         self._requests = mongo.collection(COLLECTION)
+        self.sealed = SealedDocuments(self._requests)
 
     async def prepare(self) -> None:
         """Make the indices; call it when the database is new."""
