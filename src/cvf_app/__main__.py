@@ -24,7 +24,12 @@ def parser() -> argparse.ArgumentParser:
         "install", help="make indices, the installation's id and the first administrator"
     )
     install.add_argument("--username", required=True, help="name of the first administrator")
-    install.add_argument("--subject", required=True, help="what the provider's tokens call them")
+    install.add_argument(
+        "--subject",
+        default="",
+        help="what the provider's tokens call them; with Keycloak the account is found by its "
+        "name, or made and invited by mail",
+    )
     install.add_argument("--email", required=True)
     for word in (check, install):
         word.add_argument("--config", type=Path, help="instance_config.json (default: CV3_CONFIG)")

@@ -58,7 +58,7 @@ from cvf_app.sources.store import SourceStore
 from cvf_app.updates.hub import Hub
 from cvf_app.updates.outbox import Outbox
 from cvf_app.updates.stopping import on_term
-from cvf_app.users.identity.configured import issuer, keycloak_server, people
+from cvf_app.users.identity.configured import first_account, issuer, keycloak_server, people
 from cvf_app.users.service import Users
 from cvf_app.users.store import UserStore
 from cvf_app.web import access, cors, errors, intake, openapi
@@ -278,12 +278,18 @@ def create_app(
 
 
 async def install(config: Config, *, username: str, subject: str, email: str) -> None:
-    """Prepare a new instance: indices, the installation id, the first administrator; repeatable."""
+    """Prepare a new instance: indices, the installation id, the first administrator; repeatable.
+
+    Without a subject, the account is looked for at the provider, else made there and invited.
+    """
     async with open_backends(config) as backends:
         parts = Parts.build(config, backends, answers_here=False)
         for store in parts.stores:
             await store.prepare()
         await parts.networks.own()
+        keys, now = backends.keys, clock.now
+        _, accounts = people(config, backends.http, keys, backends.keycloak, now)
+        subject = subject or await first_account(accounts, username, email)
         await parts.users.ensure_administrator(username, subject, email)
 
 

@@ -10,7 +10,7 @@ from cvf_app.backends.keystore import KeyStore
 from cvf_app.clock import Clock
 from cvf_app.config import Config, Mode
 from cvf_app.errors import Invalid, NotFound, Unavailable
-from cvf_app.users.identity import Accounts, Identity
+from cvf_app.users.identity import Accounts, Identity, NewAccount
 from cvf_app.users.identity.keycloak import Keycloak, KeycloakAccounts
 from cvf_app.users.identity.oidc import CLIENT_SECRET, Oidc
 from cvf_app.users.identity.scim import Scim
@@ -67,6 +67,28 @@ def people(
     )
     embedded = config.mode is Mode.LOCAL
     return oidc, Scim(http, keys, clock, issuer=issuer(config)) if embedded else None
+
+
+async def first_account(accounts: Accounts | None, username: str, email: str) -> str:
+    """Return the subject of the first administrator's account, made and invited if need be.
+
+    Raises:
+        Invalid: the provider lets us make no accounts, so its subject must be given.
+        Unavailable: the provider does not answer, or cannot mail the invitation.
+    """
+    if accounts is None or not accounts.invites:
+        raise Invalid("Say what the provider's tokens call this person (--subject).")
+    found = await accounts.find(username)
+    if found is None:
+        person = NewAccount(username=username, email=email, first_name="", last_name="")
+        found = await accounts.create(person, None)
+        try:
+            await accounts.invite(found)
+        except Unavailable:
+            # So that doing it again invites again.
+            await accounts.delete(found)
+            raise
+    return found.subject
 
 
 def keycloak_server(config: Config, keys: KeyStore) -> KeycloakServer:
