@@ -16,8 +16,8 @@ from scripts.services.service import Service, java, need_maven
 _JAVA_VERSION = "1.47.0"
 _JAVA_SOURCE = PROGRAMS / "mongo_java"
 COPY = "org.apache.maven.plugins:maven-dependency-plugin:3.8.1:copy-dependencies"
-# OP_MSG {hello: 1, $db: "admin"}: what every driver asks first.
-_DOCUMENT = b"\x10hello\0\x01\0\0\0\x02$db\0\x06\0\0\0admin\0\0"
+# OP_MSG {isMaster: 1, $db: "admin"}: mongo-java-server does not know its younger name, `hello`.
+_DOCUMENT = b"\x10isMaster\0\x01\0\0\0\x02$db\0\x06\0\0\0admin\0\0"
 _BODY = bytes(5) + struct.pack("<i", len(_DOCUMENT) + 4) + _DOCUMENT
 _HELLO = struct.pack("<iiii", len(_BODY) + 16, 1, 0, 2013) + _BODY
 

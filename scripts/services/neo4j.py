@@ -44,7 +44,7 @@ class Neo4j(Service):
     name: ClassVar[str] = "neo4j"
     what: ClassVar[str] = f"Neo4j {VERSION}"
     start_seconds: ClassVar[float] = 120.0
-    stop_seconds: ClassVar[float] = 40.0
+    stop_seconds: ClassVar[float] = 90.0
 
     def install(self, cache: Cache) -> None:
         """Fetch the jars."""

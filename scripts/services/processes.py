@@ -46,8 +46,7 @@ def start(
 
 def is_alive(process: Identity) -> bool:
     """Say whether exactly this process still runs."""
-    if process.pid in _OWN and _OWN[process.pid].poll() is not None:
-        del _OWN[process.pid]
+    if _collected(process.pid):
         return False
     return bool(process.started) and _started(process.pid) == process.started
 
@@ -57,25 +56,48 @@ def end(process: Identity, patience: float) -> bool:
 
     KILL follows TERM after so many seconds.
     """
-    _send(process, signal.SIGTERM)
-    if _gone(process, patience):
+    if not is_alive(process):
         return True
-    kill(process)
+    with contextlib.suppress(ProcessLookupError):
+        os.kill(process.pid, signal.SIGTERM)
+    if _gone(process, patience) and _group_gone(process.pid, patience):
+        return True
+    _kill_group(process)
     return False
 
 
 def kill(process: Identity) -> None:
     """End exactly this process and what it started at once, as a crash would."""
     if is_alive(process):
-        with contextlib.suppress(ProcessLookupError, PermissionError):
-            os.killpg(process.pid, signal.SIGKILL)
+        _kill_group(process)
+
+
+def _collected(pid: int) -> bool:
+    if pid not in _OWN or _OWN[pid].poll() is None:
+        return False
+    del _OWN[pid]
+    return True
+
+
+def _kill_group(process: Identity) -> None:
+    with contextlib.suppress(ProcessLookupError, PermissionError):
+        os.killpg(process.pid, signal.SIGKILL)
     _gone(process, _GONE_SECONDS)
+    _group_gone(process.pid, _GONE_SECONDS)
 
 
-def _send(process: Identity, number: signal.Signals) -> None:
-    if is_alive(process):
-        with contextlib.suppress(ProcessLookupError):
-            os.kill(process.pid, number)
+def _group_gone(group: int, seconds: float) -> bool:
+    # A program that a script started may take longer than the script.
+    until = time.monotonic() + seconds
+    while time.monotonic() < until:
+        # Until it is collected, what has ended still counts as one of the group.
+        _collected(group)
+        try:
+            os.killpg(group, 0)
+        except (ProcessLookupError, PermissionError):
+            return True
+        time.sleep(_LOOK_SECONDS)
+    return False
 
 
 def _gone(process: Identity, seconds: float) -> bool:

