@@ -3,6 +3,10 @@
 # backends/keystore.py: a field of a stored record
 _.private_key
 
+# backends/keycloak.py: what python-keycloak calls and reads
+_.a_get_token
+_.async_s
+
 # backends/mongo.py: named in an annotation
 _.AsyncIOMotorCollection
 

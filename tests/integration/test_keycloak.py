@@ -176,8 +176,7 @@ class TestAccounts:
             await here.log_in("invited", "")
         await here.accounts.invite(made)
         mail = next(m for m in reversed(smtp.mails()) if m.recipients == ("invited@example.org",))
-        text = mail.message.get_body(("plain",)).get_content()
-        link = unescape(re.search(r"https?://\S+action-token\S+", text)[0])
+        link = unescape(re.search(r"https?://\S+action-token\S+", _text(mail))[0])
         assert link.startswith(here.realm.address)
         await asyncio.to_thread(SetPassword("invited", "my own 123").agree, link)
         await here.log_in("invited", "my own 123")
@@ -331,6 +330,25 @@ async def served(realm, grace, mongo_url, redis_url):
     await install(config, username="grace", subject=subject, email="grace@example.org")
     async with nodes.served(config, "", None, realm.folder) as node:
         yield node
+
+
+class TestInstall:
+    async def test_first_administrator_is_found_or_made_and_invited(self, here, served, smtp):
+        who = {"username": "chief", "subject": "", "email": "chief@example.org"}
+        with smtp.answering("451 4.3.0 later"), pytest.raises(Unavailable):
+            await install(served.config, **who)
+        assert await here.accounts.find("chief") is None
+        for _ in range(2):
+            await install(served.config, **who)
+        made = await here.accounts.find("chief")
+        texts = [_text(mail) for mail in smtp.mails() if "chief@example.org" in mail.recipients]
+        # One invitation in this realm, although it was done twice.
+        assert sum(here.realm.name in text for text in texts) == 1
+        await here.accounts.delete(made)
+
+
+def _text(mail):
+    return mail.message.get_body(("plain",)).get_content()
 
 
 class TestInstance:

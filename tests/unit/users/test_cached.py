@@ -147,3 +147,10 @@ class TestFind:
                 await keys.remembered.find(keys.pick("new"))
         assert await keys.remembered.find(keys.pick("old")) == "old"
         assert keys.asked == 2
+
+    async def test_clock_that_was_put_back_makes_nobody_wait(self, keys):
+        keys.wait(hours=1)
+        await keys.remembered.get()
+        keys.wait(hours=-1)
+        keys.holds.add("new")
+        assert await keys.remembered.find(keys.pick("new")) == "new"
