@@ -95,7 +95,7 @@ class TestMaintenance:
             ("HEAD", "/thing", 200),
             ("POST", "/login", 200),
             ("POST", "/nowhere", 404),
-            ("POST", "/data", 503),
+            ("POST", "/data", 405),
         ):
             assert (await closed.open(path, method=method)).status_code == status
 
