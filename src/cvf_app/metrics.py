@@ -47,7 +47,11 @@ mails = Counter(
     registry=REGISTRY,
 )
 mail_outbox = Gauge(
-    "cv3_mail_outbox", "Letters of the outbox by state.", ("state",), registry=REGISTRY
+    "cv3_mail_outbox",
+    "Letters of the outbox by state.",
+    ("state",),
+    registry=REGISTRY,
+    multiprocess_mode="livemostrecent",
 )
 
 

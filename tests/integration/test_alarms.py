@@ -1,13 +1,18 @@
 """Administrators are told of trouble: once per cause and hour, whatever is out of order."""
 
 import asyncio
+import json
 import signal
 from contextlib import asynccontextmanager
 
 import pytest
+from typer.testing import CliRunner
 
 from cvf_app.backends.keystore import FileKeyStore
 from cvf_app.backends.mongo import Mongo, mongo_uri
+from cvf_app.console import __main__ as command
+from cvf_app.console import mail, upkeep
+from cvf_app.console.server import Server
 from cvf_app.errors import CredentialsRefused, Unavailable
 from cvf_app.ids import new_id
 from cvf_app.jobs.model import JobDocument, JobState
@@ -27,9 +32,10 @@ FACTS = {"explanation": "The roof leaks."}
 
 @pytest.fixture
 async def office(mongo_url, tmp_path):
-    mongo = Mongo.open(mongo_url, f"cv3_test_{new_id()[:12]}", 10)
+    database = f"cv3_test_{new_id()[:12]}"
+    mongo = Mongo.open(mongo_url, database, 10)
     keys = FileKeyStore.open(tmp_path / "keys", create=True)
-    made = Office(mongo, keys)
+    made = Office(mongo, database, keys)
     await made.store.prepare()
     yield made
     await mongo.drop()
@@ -193,6 +199,12 @@ async def fresh(tmp_path, mongo_url, redis_url):
         yield node
 
 
+async def _key_taken_from(node, user_id):
+    keys = FileKeyStore.open(node.folder / "keys")
+    await keys.delete_user_key(user_id)
+    await keys.close()
+
+
 async def inspected(node):
     answer = await node.call("POST", "/inspections")
     assert answer.status == 200, answer.body
@@ -308,9 +320,7 @@ class TestRoutes:
         watched.sink.refuses["admin@example.org"] = "550 no"
         await watched.mongo.collection("letter_hours").delete_many({})
         zoe = await watched.person("zoe")
-        keys = FileKeyStore.open(watched.folder / "keys")
-        await keys.delete_user_key(zoe)
-        await keys.close()
+        await _key_taken_from(watched, zoe)
         assert "users without keys" in await inspected(watched)
         async with asyncio.timeout(20):
             while True:
@@ -323,6 +333,9 @@ class TestRoutes:
         assert "could not be sent" in mail["detail"]
 
     async def test_the_outbox_is_measured(self, watched):
+        await _key_taken_from(watched, await watched.person("kim"))
+        await watched.mongo.collection("letter_hours").delete_many({})
+        await inspected(watched)
         async with asyncio.timeout(30):
             while True:
                 headers = {"Authorization": "Bearer scrape"}
@@ -330,4 +343,42 @@ class TestRoutes:
                 if 'cv3_mail_outbox{state="sent"}' in text:
                     break
                 await asyncio.sleep(0.2)
-        assert 'cv3_mails_total{kind="trouble",outcome="sent"}' in text
+        assert 'cv3_mails_total{kind="trouble",outcome="kept"}' in text
+
+
+class TestConsole:
+    @pytest.fixture
+    def cvf(self, watched, monkeypatch):
+        """Run a command as the administrator."""
+        asked = Server(watched.address, lambda _: watched.issuer.token("admin"))
+        for module in (mail, upkeep):
+            monkeypatch.setattr(module, "server", lambda _: asked)
+        runner = CliRunner(env={"COLUMNS": "300"})
+
+        async def run(*words):
+            return await asyncio.to_thread(runner.invoke, command.app, words)
+
+        return run
+
+    async def test_a_trial_a_failure_and_another_try(self, watched, cvf):
+        told = await cvf("mail", "test", "console@example.org")
+        assert "took the letter (without encryption, without a login)" in told.output
+        watched.sink.refuses["admin@example.org"] = "550 no"
+        await watched.mongo.collection("letter_hours").delete_many({})
+        await _key_taken_from(watched, await watched.person("mia"))
+        assert "users without keys" in (await cvf("inspect")).output
+        async with asyncio.timeout(20):
+            while True:
+                told = await cvf("mail", "list", "--state", "failed", "--json")
+                if rows := json.loads(told.output):
+                    break
+                await asyncio.sleep(0.1)
+        watched.sink.refuses.clear()
+        listed = await cvf("mail", "list")
+        assert "The mail server refuses this letter (550)." in listed.output
+        for row in rows:
+            done = await cvf("mail", "retry", row["letterId"])
+            assert "is tried again" in done.output
+        async with asyncio.timeout(20):
+            while not watched.sink.to("admin@example.org"):  # noqa: ASYNC110 - another loop's work
+                await asyncio.sleep(0.1)

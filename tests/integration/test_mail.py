@@ -1,10 +1,11 @@
 """Letters on their way: a real database, a real mail server on loopback, a clock that is moved."""
 
 import asyncio
-from contextlib import suppress
+from contextlib import asynccontextmanager, suppress
 from datetime import UTC, datetime, timedelta
 
 import pytest
+from pymongo.uri_parser import parse_uri
 
 from cvf_app.backends.keystore import FileKeyStore
 from cvf_app.backends.mail import SECRET, LetterRefused, LoginRefused, MailDown, Relay
@@ -29,8 +30,8 @@ PASSWORD = SmtpAuthentication(required=True, username=LOGIN[0], password=LOGIN[1
 class Office:
     """An outbox on a database of its own, and the postmen of several processes."""
 
-    def __init__(self, mongo, keys):
-        self.mongo, self.keys = mongo, keys
+    def __init__(self, mongo, database, keys):
+        self.mongo, self.database, self.keys = mongo, database, keys
         self.moment = datetime(2026, 11, 21, 8, 0, tzinfo=UTC)
         self.store = MailStore(mongo)
         self.mails = self.outbox()
@@ -60,9 +61,10 @@ class Office:
 
 @pytest.fixture
 async def office(mongo_url, tmp_path):
-    mongo = Mongo.open(mongo_url, f"cv3_test_{new_id()[:12]}", 10)
+    database = f"cv3_test_{new_id()[:12]}"
+    mongo = Mongo.open(mongo_url, database, 10)
     keys = FileKeyStore.open(tmp_path / "keys", create=True)
-    made = Office(mongo, keys)
+    made = Office(mongo, database, keys)
     await made.store.prepare()
     yield made
     await mongo.drop()
@@ -120,14 +122,9 @@ class TestServers:
 
     async def test_a_certificate_of_another_name_is_refused(self, office, trusted):
         more = {"security": "starttls", "ca_file": str(trusted.ca_file), "host": "127.0.0.2"}
-        async with sink(starttls=trusted.server) as server:
-            forward = await asyncio.start_server(
-                lambda r, w: _pipe(r, w, server.port), "127.0.0.2", 0
-            )
-            port = forward.sockets[0].getsockname()[1]
+        async with sink(starttls=trusted.server, host="127.0.0.2") as server:
             with pytest.raises(MailDown, match="not trusted"):
-                await office.postman(port, **more).test(ADA)
-            forward.close()
+                await office.postman(server.port, **more).test(ADA)
 
     async def test_starttls_that_is_not_offered_is_an_error_where_it_is_wanted(self, office):
         async with sink() as server:
@@ -192,8 +189,10 @@ class TestRefusals:
         assert [each.recipient for each in server.taken] == [EVE]
         (failed,) = await office.mails.page(State.FAILED, 10, 0)
         assert failed.reason == "The mail server refuses this letter (550 5.1.1)."
-        with pytest.raises(Unavailable, match="could not be sent"):
+        with pytest.raises(Unavailable, match="could not be sent since yesterday: 1"):
             await office.mails.health()
+        office.later(hours=25)
+        assert await office.mails.health() == "Letters that wait: 0."
 
     async def test_one_that_is_put_off_is_tried_again(self, office):
         async with sink() as server:
@@ -309,6 +308,34 @@ class TestOnce:
         assert (await office.letter()).state is State.FAILED
         assert "may have arrived" in (await office.letter()).reason
 
+    async def test_a_database_that_is_away_when_a_letter_was_taken_gives_no_second_copy(
+        self, office, mongo_url
+    ):
+        async with sink() as server, forwarding(mongo_url) as forward:
+            mongo = Mongo.open(forward.uri, office.database, 5)
+            far = MailStore(mongo)
+            near, office.store = office.store, far
+            postman = office.postman(server.port)
+            office.store = near
+            await office.tell()
+            server.talking.clear()
+            working = asyncio.create_task(postman.work())
+            await server.heard.wait()
+            await forward.cut()
+            server.talking.set()
+            with pytest.raises(Unavailable):
+                await working
+            assert (await office.letter()).state is State.SENDING
+            await forward.mend()
+            office.later(minutes=3)
+            async with asyncio.timeout(30):
+                while (await office.letter()).state is State.SENDING:
+                    with suppress(Unavailable):
+                        await postman.work()
+            assert (await office.letter()).state is State.SENT
+            assert len(server.taken) == 1
+            mongo.close()
+
     async def test_a_stranger_gets_one_letter_of_a_kind_an_hour(self, office):
         async with sink() as server:
             postman = office.postman(server.port)
@@ -360,7 +387,7 @@ class TestOutbox:
         await office.tell("new", ADA)
         await office.postman(free_port(), mails=office.mails).work()
         assert await office.states() == {State.NOT_CONFIGURED: 2}
-        assert "No mail server is configured; 2" in await office.mails.health()
+        assert "Letters kept and not sent: 2" in await office.mails.health()
         with pytest.raises(Conflict):
             await office.postman(free_port(), mails=office.mails).test(ADA)
         office.mails = office.outbox()
@@ -402,13 +429,47 @@ async def _dumped_without(office, *secrets):
                 assert secret.casefold() not in repr(document).casefold()
 
 
-async def _pipe(reader, writer, port):
-    inner_reader, inner_writer = await asyncio.open_connection("127.0.0.1", port)
+class Forward:
+    """A way to a server that can be cut."""
 
-    async def copy(source, target):
-        while piece := await source.read(4096):
+    def __init__(self, uri):
+        (self._host, self._port), *_ = parse_uri(uri)["nodelist"]
+        self._server, self._open, self.port = None, set(), 0
+        self._uri = uri
+
+    @property
+    def uri(self):
+        return self._uri.replace(f":{self._port}", f":{self.port}")
+
+    async def mend(self):
+        self._server = await asyncio.start_server(self._pass_on, "127.0.0.1", self.port)
+        self.port = self._server.sockets[0].getsockname()[1]
+
+    async def cut(self):
+        self._server.close()
+        for writer in self._open:
+            writer.transport.abort()
+        self._open.clear()
+
+    async def _pass_on(self, reader, writer):
+        inner_reader, inner_writer = await asyncio.open_connection(self._host, self._port)
+        self._open |= {writer, inner_writer}
+        await asyncio.gather(_copy(reader, inner_writer), _copy(inner_reader, writer))
+
+
+@asynccontextmanager
+async def forwarding(uri):
+    forward = Forward(uri)
+    await forward.mend()
+    try:
+        yield forward
+    finally:
+        await forward.cut()
+
+
+async def _copy(source, target):
+    with suppress(ConnectionError):
+        while piece := await source.read(65536):
             target.write(piece)
             await target.drain()
-        target.close()
-
-    await asyncio.gather(copy(reader, inner_writer), copy(inner_reader, writer))
+    target.close()

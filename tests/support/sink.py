@@ -81,10 +81,10 @@ class Sink:
 
 @asynccontextmanager
 async def sink(
-    *, starttls=None, tls=None, login: bool = False, port: int = 0, kept: Sink | None = None
+    *, starttls=None, tls=None, login: bool = False, port: int = 0, host: str = "127.0.0.1"
 ) -> AsyncIterator[Sink]:
     """Serve a mail server: with STARTTLS or TLS by an SSL context, with a login or without."""
-    made = kept or Sink()
+    made = Sink()
     made.talking.set()
 
     def protocol() -> SMTP:
@@ -106,9 +106,7 @@ async def sink(
             loop=asyncio.get_running_loop(),
         )
 
-    server = await asyncio.get_running_loop().create_server(
-        protocol, "127.0.0.1", port or made.port, ssl=tls
-    )
+    server = await asyncio.get_running_loop().create_server(protocol, host, port, ssl=tls)
     made.port = server.sockets[0].getsockname()[1]
     try:
         yield made

@@ -89,8 +89,8 @@ class KeyStore(Protocol):
     async def has_user_key(self, user_id: str) -> bool:
         """Say whether a person has a key pair."""
 
-    async def count_user_keys(self) -> int:
-        """Return how many people have a key pair."""
+    async def count_user_keys(self) -> int | None:
+        """Return how many people have a key pair; nothing where the store does not tell."""
 
     async def delete_user_key(self, user_id: str) -> None:
         """Destroy a person's key pair; what was encrypted for it is lost."""

@@ -109,18 +109,19 @@ class Mails:
         """Say in a sentence how the outbox is.
 
         Raises:
-            Unavailable: letters failed or wait longer than they should; it says why.
+            Unavailable: letters failed within a day or were put off; it says why.
         """
         counts = await self._store.counts()
         if not self.configured:
             kept = counts[State.NOT_CONFIGURED]
-            return f"No mail server is configured; {kept} letters are kept and not sent."
+            return f"No mail server is configured. Letters kept and not sent: {kept}."
         waiting = counts[State.WAITING] + counts[State.SENDING]
         if reason := await self._store.reason():
-            raise Unavailable(f"{waiting} letters wait. {reason}")
-        if counts[State.FAILED]:
-            raise Unavailable(f"{counts[State.FAILED]} letters could not be sent: cvf mail list.")
-        return f"SMTP; {waiting} letters wait."
+            raise Unavailable(f"Letters that wait: {waiting}. {reason}")
+        # Older ones stay in the list; nobody could make them undone here.
+        if failed := await self._store.failed_since((self._clock() - TRIED_FOR).timestamp()):
+            raise Unavailable(f"Letters that could not be sent since yesterday: {failed}.")
+        return f"Letters that wait: {waiting}."
 
     async def measure(self) -> None:
         """Count the letters of the outbox by state."""

@@ -184,6 +184,11 @@ class MailStore:
         """Return how many letters there are in each state."""
         return {state: await self._letters.count({"state": state.value}) for state in State}
 
+    async def failed_since(self, moment: float) -> int:
+        """Return how many letters failed after a moment."""
+        where = {"state": State.FAILED.value, "endedAt": {"$gt": moment}}
+        return await self._letters.count(where)
+
     async def reason(self) -> str:
         """Return why a letter that was tried still waits; empty when none does."""
         where = {"state": State.WAITING.value, "attempts": {"$gt": 0}}

@@ -136,6 +136,8 @@ class Inspection:
 
     async def _more_keys(self) -> int:
         there = await self._keys.count_user_keys()
+        if there is None:
+            return 0
         return max(0, there - await self._users.count_with_keys())
 
     async def _counts_disagree(self) -> set[str]:
