@@ -5,6 +5,7 @@ or a wrong type stops the load with the path of the fault (`$.MongoDB.Port`). Bo
 of the published file load: `Port` as text or number, `RedirectURL` or `RedirectURLs`, CORS
 entries as text or list, with or without the blocks `OpenAPI` and `Neo4j`. Passwords in the
 file are for instances without a secret store; everything else secret comes from the store.
+Any key may be given by the environment instead (`overrides.py`), as containers do.
 """
 
 import hashlib
@@ -18,7 +19,8 @@ from typing import Literal
 import msgspec
 
 from cvf_app.errors import Invalid
-from cvf_app.wire import decode, encode
+from cvf_app.overrides import overridden
+from cvf_app.wire import convert, decode, encode
 
 _HIGHEST_PORT = 65535
 _SIZE_NAME = re.compile(r"[a-z][a-z0-9-]{0,31}")
@@ -300,11 +302,12 @@ class Config(Section, frozen=True, kw_only=True):
         return hashlib.sha256(encode(self)).hexdigest()[:12]
 
 
-def load(path: Path) -> Config:
-    """Read and check the configuration file.
+def load(path: Path, environ: Mapping[str, str] | None = None) -> Config:
+    """Read and check the configuration file, with what the environment puts in its place.
 
     Raises:
-        Invalid: the file is missing or wrong; the sentence and path say what to mend.
+        Invalid: the file is missing or wrong, or a variable names no key; the sentence and path
+            say what to mend.
     """
     try:
         raw = path.read_bytes()
@@ -313,7 +316,9 @@ def load(path: Path) -> Config:
             f"There is no readable configuration at {path}: "
             "copy instance_config.json.example there, or name another file in CV3_CONFIG."
         ) from fault
-    config = decode(raw, Config)
+    given = os.environ if environ is None else environ
+    changed = overridden(decode(raw, dict[str, object]), Config, given)
+    config = convert(changed, Config)
     _check(config)
     return config
 
@@ -387,21 +392,34 @@ def as_list(entry: str | tuple[str, ...]) -> tuple[str, ...]:
 
 
 class Surroundings(msgspec.Struct, frozen=True, kw_only=True):
-    """What the environment gives: the file's place, the duties of this process, the Vault login."""
+    """What the environment gives: the file's place, the duties of this process, the Vault login.
+
+    `grace` is how many seconds requests and jobs have when the guard asks us to end; 0 when no
+    guard keeps us.
+    """
 
     config_path: Path
     duties: str
+    grace: float
     vault_role_id: str
     vault_secret_id: str
 
 
 def surroundings(environ: Mapping[str, str] | None = None) -> Surroundings:
-    """Read the environment: `CV3_CONFIG`, `CV3_APP_PATH`, `CV3_DUTIES` and the Vault login."""
+    """Read the environment: the variables that begin with `CV3_`, and the Vault login.
+
+    Raises:
+        Invalid: `CV3_GRACEFUL_TIMEOUT` is no number.
+    """
     given = os.environ if environ is None else environ
     folder = Path(given.get("CV3_APP_PATH", "."))
+    grace = given.get("CV3_GRACEFUL_TIMEOUT") or "30"
+    if not grace.isdecimal():
+        raise Invalid(f"CV3_GRACEFUL_TIMEOUT is a number of seconds, not '{grace}'.")
     return Surroundings(
         config_path=Path(given.get("CV3_CONFIG", folder / "instance_config.json")),
         duties=given.get("CV3_DUTIES", ""),
+        grace=float(grace) if given.get("CV3_KEPT") else 0.0,
         vault_role_id=given.get("VAULT_ROLE_ID", ""),
         vault_secret_id=given.get("VAULT_SECRET_ID", ""),
     )
