@@ -79,14 +79,26 @@ def redis_url():
 
 @pytest.fixture(scope="session")
 async def node(tmp_path_factory, mongo_url, redis_url):
-    """One whole instance, served on loopback for all tests of the session."""
-    async with nodes.node(tmp_path_factory.mktemp("node"), mongo_url, redis_url) as made:
+    """One whole instance, served on loopback for all tests of the session.
+
+    `CV3_TEST_SHAPE` names a shape of `nodes.SHAPES`: the same tests on real processes.
+    """
+    folder = tmp_path_factory.mktemp("node")
+    shape = os.environ.get("CV3_TEST_SHAPE")
+    serving = (
+        nodes.kept(folder, mongo_url, redis_url, nodes.SHAPES[shape])
+        if shape
+        else nodes.node(folder, mongo_url, redis_url)
+    )
+    async with serving as made:
         yield made
 
 
 ALLOWED_SKIPS = (
     # No package ships a MongoDB server; CV3_TEST_MONGODB names one where there is one.
     "CV3_TEST_MONGODB is not set",
+    # Building packages takes minutes; `make test-packaging` does it once.
+    "CV3_SLOW is not set",
     # A clone alone carries its own small data; the larger data stands beside the checkout.
     NO_SHARED,
 )

@@ -1,6 +1,9 @@
 """Every counter and gauge, in one list; this module alone imports prometheus_client."""
 
+from pathlib import Path
+
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
+from prometheus_client.multiprocess import mark_process_dead
 
 REGISTRY = CollectorRegistry()
 
@@ -44,3 +47,18 @@ jobs = Gauge(
 def exposition() -> bytes:
     """Write all metrics in Prometheus' text format, version 0.0.4."""
     return generate_latest(REGISTRY)
+
+
+def empty(folder: Path) -> None:
+    """Make the folder for the numbers of all processes, or empty it; before the first one starts.
+
+    What an earlier run left there would be added to what this one counts.
+    """
+    folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+    for file in folder.glob("*.db"):
+        file.unlink(missing_ok=True)
+
+
+def forget_process(folder: Path, pid: int) -> None:
+    """Take the gauges of a process that has died out of the sum; what it counted stays."""
+    mark_process_dead(pid, str(folder))  # type: ignore[no-untyped-call]  # it has no types

@@ -1,10 +1,14 @@
 """Whole nodes for tests: the real app served on loopback, on a real database and a real broker.
 
 Each has a database and a data folder of its own. People log in at the peer of `peers/issuer.py`.
+`node` serves it in this event loop; `kept` as processes of their own behind the real guard, in one
+of the `SHAPES`.
 """
 
 import asyncio
 import json
+import os
+import sys
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
@@ -24,6 +28,7 @@ from cvf_app.duties import parse
 from tests.support.peers.issuer import CLIENT, Issuer
 from tests.support.services import free_port
 
+SOURCES = Path(__file__).resolve().parents[2] / "src"
 FINISHED = ("complete", "error", "cancelled", "lost")
 
 
@@ -50,14 +55,18 @@ class Node:
     client: aiohttp.ClientSession
     folder: Path
     people: dict[str, str] = field(default_factory=dict)
+    elsewhere: dict[str, str] = field(default_factory=dict)
 
     async def call(
         self, method: str, path: str, who: str | None = "admin", *, headers=None, **sent
     ) -> Answer:
         """Send a request as a person (by user name), or as nobody."""
         known = {"Authorization": f"Bearer {self.issuer.token(who)}"} if who else {}
+        # Where duties are split, some pages are at another address, as behind a proxy.
+        found = [each for start, each in self.elsewhere.items() if path.startswith(start)]
+        address = found[0] if found else self.address
         request = self.client.request(
-            method, self.address + path, headers=known | (headers or {}), **sent
+            method, address + path, headers=known | (headers or {}), **sent
         )
         async with request as response:
             return Answer(response.status, response.headers, await response.read())
@@ -104,7 +113,7 @@ class Node:
         headers = {"X-Upload-Token": token}
         return await self.call("POST", f"/sources/{source_id}/upload", data=form, headers=headers)
 
-    async def ended(self, job_id: str, seconds: float = 60) -> dict[str, Any]:
+    async def ended(self, job_id: str, seconds: float = 180) -> dict[str, Any]:
         """Wait for the end of a job and return it."""
         async with asyncio.timeout(seconds):
             while True:
@@ -140,6 +149,89 @@ class Node:
         return [one for response in answer.json["responses"] for one in response["messageData"]]
 
 
+@dataclass(frozen=True)
+class Shape:
+    """How an instance is divided into processes: `CV3_WORKERS`, and the words of `start`."""
+
+    workers: int = 1
+    duties: tuple[str, ...] = ()
+
+
+SHAPES = {
+    "one": Shape(),
+    "three": Shape(workers=3),
+    "split": Shape(
+        duties=(
+            "admin,exporter",
+            "query",
+            "record-compiler",
+            "database-manager",
+            "scheduler",
+        )
+    ),
+}
+
+
+@dataclass
+class Kept(Node):
+    """A served instance whose processes a guard keeps; `operate` is its command line."""
+
+    environ: dict[str, str] = field(default_factory=dict)
+
+    async def operate(self, *words: str, expect: int | None = 0, **environ: str) -> str:
+        """Run a word of the command line from a folder that has nothing to do with it."""
+        process = await asyncio.create_subprocess_exec(
+            *(sys.executable, "-m", "cvf_app.local", *words),
+            env=self.environ | environ,
+            cwd="/",
+            stdin=asyncio.subprocess.DEVNULL,
+            stdout=asyncio.subprocess.PIPE,
+            stderr=asyncio.subprocess.STDOUT,
+        )
+        told, _ = await process.communicate()
+        if expect is not None:
+            assert process.returncode == expect, told.decode()
+        return told.decode()
+
+    async def status(self) -> dict[str, Any]:
+        """Return what the guard says."""
+        return json.loads(await self.operate("status", "--json", expect=None))
+
+    async def pids(self) -> dict[str, int]:
+        """Return the process of each part that has one."""
+        children = (await self.status())["children"]
+        return {each["name"]: each["process"]["pid"] for each in children if "process" in each}
+
+
+@asynccontextmanager
+async def kept(
+    folder: Path, mongo_url: str, redis_url: str, shape: Shape = SHAPES["one"], **environ: str
+) -> AsyncIterator[Kept]:
+    """Start a new instance as processes behind the guard, as `CafeVariome3.sh start` does."""
+    async with installed(folder, mongo_url, redis_url) as (config, issuer):
+        port = free_port()
+        around = {
+            name: value for name, value in os.environ.items() if not name.startswith("CV3_")
+        } | {
+            "PYTHONPATH": str(SOURCES),
+            "CV3_CONFIG": str(folder / "instance_config.json"),
+            "CV3_APP_PATH": str(folder),
+            "CV3_BIND": f"127.0.0.1:{port}",
+            "CV3_BIND_QUERY": f"127.0.0.1:{free_port()}",
+            "CV3_WORKERS": str(shape.workers),
+            **environ,
+        }
+        async with aiohttp.ClientSession(timeout=aiohttp.ClientTimeout(total=120)) as client:
+            made = Kept(f"http://127.0.0.1:{port}", config, issuer, client, folder, environ=around)
+            if "query" in shape.duties:
+                made.elsewhere["/record"] = f"http://{around['CV3_BIND_QUERY']}"
+            try:
+                await made.operate("start", *shape.duties)
+                yield made
+            finally:
+                await made.operate("stop")
+
+
 def _source(name: str) -> dict[str, Any]:
     return {"sourceType": "internal", "sourceName": name, "displayName": name}
 
@@ -149,16 +241,27 @@ async def node(
     folder: Path, mongo_url: str, redis_url: str, duties: str = ""
 ) -> AsyncIterator[Node]:
     """Serve a new instance in this event loop until the end of the block."""
+    async with (
+        installed(folder, mongo_url, redis_url) as (config, issuer),
+        _served(config, duties, issuer, folder) as made,
+    ):
+        yield made
+
+
+@asynccontextmanager
+async def installed(
+    folder: Path, mongo_url: str, redis_url: str
+) -> AsyncIterator[tuple[Config, Issuer]]:
+    """Make a new instance that nobody serves yet, and an identity provider for it."""
     issuer = Issuer()
     await issuer.start()
-    config = _config(folder, mongo_url, redis_url, issuer)
-    keys = FileKeyStore.open(folder / "keys", create=True)
-    await keys.write_secret("identity/scim", {"client_id": "scim", "client_secret": "x"})
-    await keys.close()
-    await install(config, username="admin", subject="admin", email="admin@example.org")
     try:
-        async with _served(config, duties, issuer, folder) as made:
-            yield made
+        config = _config(folder, mongo_url, redis_url, issuer)
+        keys = FileKeyStore.open(folder / "keys", create=True)
+        await keys.write_secret("identity/scim", {"client_id": "scim", "client_secret": "x"})
+        await keys.close()
+        await install(config, username="admin", subject="admin", email="admin@example.org")
+        yield config, issuer
     finally:
         await issuer.stop()
 
