@@ -8,7 +8,12 @@ call them, and starts the loops. `install` is what an operator runs once for a n
 
 import time
 from collections.abc import AsyncGenerator, AsyncIterator, Callable
-from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
+from contextlib import (
+    AbstractAsyncContextManager,
+    AsyncExitStack,
+    ExitStack,
+    asynccontextmanager,
+)
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
@@ -16,12 +21,13 @@ from typing import Protocol
 from quart import Quart
 
 from cvf_app import clock, interfaces
-from cvf_app.backends import log
+from cvf_app.backends import log, seen
 from cvf_app.backends.http import Http
 from cvf_app.backends.keystore import FileKeyStore, KeyStore
 from cvf_app.backends.mongo import Mongo, mongo_uri
 from cvf_app.backends.queue import Queue
 from cvf_app.backends.redis import Redis, redis_url
+from cvf_app.backends.seen import Seen
 from cvf_app.backends.stream import Stream
 from cvf_app.config import Config, Mode
 from cvf_app.duties import Duty, blueprints
@@ -63,6 +69,7 @@ from cvf_app.users.service import Users
 from cvf_app.users.store import UserStore
 from cvf_app.web import access, cors, errors, intake, openapi
 from cvf_app.web import routes as web_routes
+from cvf_app.web.draining import Draining
 from cvf_app.web.routes import Vitals
 
 MOST_CONNECTIONS = 64
@@ -74,6 +81,8 @@ TEND_SECONDS = 1.0
 MEASURE_SECONDS = 15.0
 STEP_SECONDS = 600.0
 EXPIRE_SECONDS = 1.0
+# Hypercorn ends the app's own end after sixty seconds; jobs are handed back before.
+MOST_GRACE = 50.0
 
 
 @dataclass(frozen=True)
@@ -112,12 +121,12 @@ async def open_backends(config: Config) -> AsyncIterator[Backends]:
             "Vault is not supported yet: use the file key store.", path="$.Secrets.Provider"
         )
     async with AsyncExitStack() as stack:
-        mongo = Mongo.open(_mongo_uri(config), config.mongo_db.database, MOST_CONNECTIONS)
+        mongo = Mongo.open(mongo_uri_of(config), config.mongo_db.database, MOST_CONNECTIONS)
         stack.callback(mongo.close)
         # Heavy work has a few connections of its own, so that quick requests never wait for one.
-        heavy = Mongo.open(_mongo_uri(config), config.mongo_db.database, config.mongo_db.max_jobs)
+        heavy = Mongo.open(mongo_uri_of(config), config.mongo_db.database, config.mongo_db.max_jobs)
         stack.callback(heavy.close)
-        url = _redis_url(config)
+        url = redis_url_of(config)
         redis = Redis.open(url)
         stack.push_async_callback(redis.close)
         queue = Queue(url)
@@ -125,7 +134,8 @@ async def open_backends(config: Config) -> AsyncIterator[Backends]:
         # Named after the database: two instances may share a Redis, and must not share updates.
         stream = Stream.open(url, f"cv3-updates:{config.mongo_db.database}")
         stack.push_async_callback(stream.close)
-        http = Http.open(frozenset(filter(None, (_issuer(config), config.keycloak.backend_url))))
+        ours = (issuer_of(config), config.keycloak.backend_url, config.vault.host)
+        http = Http.open(frozenset(filter(None, ours)))
         stack.push_async_callback(http.close)
         keys = FileKeyStore.open(Path(config.secrets.path))
         stack.push_async_callback(keys.close)
@@ -169,7 +179,7 @@ class Parts:
         outbox = Outbox(backends.stream)
         for database in (mongo, backends.heavy):
             database.announce(interfaces.announcers(outbox))
-        issuer, client = _issuer(config), _client(config)
+        issuer, client = issuer_of(config), _client(config)
         identity = Oidc(
             backends.http,
             keys,
@@ -247,9 +257,16 @@ class Parts:
 
 
 def create_app(
-    config: Config, duties: frozenset[Duty], open_backends: OpenBackends = open_backends
+    config: Config,
+    duties: frozenset[Duty],
+    open_backends: OpenBackends = open_backends,
+    *,
+    grace: float = 0,
 ) -> Quart:
     """Make the app with what the duties bring; connections open when it is served.
+
+    With `grace` a guard keeps this process: it says when we are to leave, and running jobs have
+    so many seconds to end by themselves.
 
     Raises:
         RuntimeError: a handler does not say who may call it.
@@ -259,6 +276,8 @@ def create_app(
     app.config["MAX_CONTENT_LENGTH"] = LARGEST_BODY
     errors.install(app)
     intake.install(app)
+    draining = Draining()
+    draining.install(app)
     cors.install(app, config.cors)
     web_routes.measure(app)
     app.register_blueprint(web_routes.bp)
@@ -277,9 +296,18 @@ def create_app(
             parts = Parts.build(config, backends, answers_here=Duty.RECORD_COMPILER in duties)
             _provide(app, config, duties, backends, parts)
             _start(loops, duties, parts)
-            with on_term(parts.hub.stop):
+
+            def leave() -> None:
+                parts.hub.stop()
+                parts.worker.leave()
+
+            with ExitStack() as stack:
+                stack.enter_context(on_term(leave))
+                if grace:
+                    stack.enter_context(draining.heard())
                 yield
-            parts.hub.stop()
+            leave()
+            await parts.worker.finish(min(grace, MOST_GRACE))
             await loops.stop()
             await parts.outbox.flush()
 
@@ -299,19 +327,26 @@ async def install(config: Config, *, username: str, subject: str, email: str) ->
 def _provide(
     app: Quart, config: Config, duties: frozenset[Duty], backends: Backends, parts: Parts
 ) -> None:
-    async def database() -> str:
-        await backends.mongo.ping()
-        return "MongoDB protocol"
+    async def identity() -> Seen:
+        return await seen.provider(
+            backends.http,
+            issuer_of(config),
+            config.keycloak.backend_url,
+            is_keycloak=config.identity.provider == "keycloak",
+        )
 
-    async def broker() -> str:
-        await backends.redis.ping()
-        return "Redis protocol"
-
-    async def identity() -> str:
-        return (await parts.users.provider()).issuer
+    async def secrets() -> Seen:
+        if config.secrets.provider == "file":
+            return Seen(name="encrypted folder")
+        return await seen.vault(backends.http, config.vault.host)
 
     vitals = Vitals(
-        checks={"database": database, "broker": broker, "identity": identity},
+        checks={
+            "database": backends.mongo.seen,
+            "broker": backends.redis.seen,
+            "identity": identity,
+            "secrets": secrets,
+        },
         mode=config.mode.value,
         config=config.digest,
         duties=tuple(sorted(duty.value for duty in duties)),
@@ -344,7 +379,8 @@ def _start(loops: Loops, duties: frozenset[Duty], parts: Parts) -> None:
         loops.start("removed files", lambda: watch(parts.files, parts.place.watched))
 
 
-def _issuer(config: Config) -> str:
+def issuer_of(config: Config) -> str:
+    """Return the address that the identity provider's tokens name."""
     if config.identity.provider == "oidc":
         return config.identity.issuer
     return f"{config.keycloak.url.rstrip('/')}/realms/{config.keycloak.realm}"
@@ -354,7 +390,8 @@ def _client(config: Config) -> str:
     return config.identity.client or config.keycloak.client
 
 
-def _mongo_uri(config: Config) -> str:
+def mongo_uri_of(config: Config) -> str:
+    """Return the address of the database, with its login."""
     given = config.mongo_db
     return mongo_uri(
         given.host,
@@ -365,7 +402,8 @@ def _mongo_uri(config: Config) -> str:
     )
 
 
-def _redis_url(config: Config) -> str:
+def redis_url_of(config: Config) -> str:
+    """Return the address of the broker, with its login."""
     given = config.redis
     return redis_url(
         host=given.host,

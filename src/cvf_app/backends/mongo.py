@@ -20,6 +20,7 @@ from dataclasses import dataclass
 from typing import Any, Protocol, Self
 from urllib.parse import quote
 
+from cvf_app.backends.seen import Seen
 from cvf_app.errors import Conflict, StorageFull, TooLarge, Unavailable
 
 # Motor reads the size of its thread pool from the environment while it is imported and has no
@@ -342,6 +343,16 @@ class Mongo:
         """
         with _edge():
             await self._database.command("ping")
+
+    async def seen(self) -> Seen:
+        """Ask the server which one it is.
+
+        Raises:
+            Unavailable: it did not answer.
+        """
+        with _edge():
+            told = await self._database.command("buildInfo")
+        return Seen(name="MongoDB protocol", version=str(told.get("version", "")))
 
     async def drop(self) -> None:
         """Remove the whole database; for tests and for a fresh start only."""

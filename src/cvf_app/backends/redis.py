@@ -16,6 +16,7 @@ from redis.asyncio import BlockingConnectionPool
 from redis.asyncio import Redis as Client
 from redis.exceptions import RedisError, WatchError
 
+from cvf_app.backends.seen import Seen
 from cvf_app.errors import Unavailable
 
 ANSWER_SECONDS = 2.0
@@ -50,6 +51,19 @@ class Redis:
         """
         with _edge():
             await self._client.ping()
+
+    async def seen(self) -> Seen:
+        """Ask the server which one it is (`INFO server`).
+
+        Raises:
+            Unavailable: it did not answer.
+        """
+        with _edge():
+            told = await self._client.info("server")
+        name = "Valkey" if "valkey_version" in told else "Redis"
+        version = told.get("valkey_version") or told.get("redis_version", "")
+        mode = told.get("server_mode") or told.get("redis_mode", "")
+        return Seen(name=name, version=str(version), mode=str(mode))
 
     async def change(
         self, key: str, change: Callable[[bytes | None], bytes], *, roster: str, seconds: int

@@ -3,13 +3,17 @@
 import asyncio
 import hmac
 import time
+import tomllib
 from collections.abc import Awaitable, Callable
+from functools import cache
 from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
 
 import msgspec
 from quart import Blueprint, Quart, Response, g, request
 
 from cvf_app import metrics
+from cvf_app.backends.seen import Seen
 from cvf_app.config import Prometheus
 from cvf_app.errors import CafeVariomeError, Unauthenticated
 from cvf_app.parts import use
@@ -17,7 +21,8 @@ from cvf_app.web.access import bearer, public
 from cvf_app.web.io import reply
 from cvf_app.wire import Wire
 
-Check = Callable[[], Awaitable[str]]
+Check = Callable[[], Awaitable[Seen | str]]
+"""Asks a service; a text is its name and, after a space, its version."""
 _PATIENCE_SECONDS = 4.0
 bp = Blueprint("instance", __name__)
 
@@ -34,11 +39,15 @@ class Instance(Wire, frozen=True, kw_only=True):
 
 
 class ServiceHealth(Wire, frozen=True, kw_only=True):
-    """One service that we need: whether it answered, how fast, and as what."""
+    """One service that we need: whether it answered, how fast, and what it is."""
 
     ok: bool
     milliseconds: int
     detail: str
+    name: str = ""
+    version: str = ""
+    mode: str = ""
+    warning: str = ""
 
 
 class Health(Wire, frozen=True, kw_only=True):
@@ -62,12 +71,23 @@ class Vitals(msgspec.Struct, frozen=True, kw_only=True):
     started: float
 
 
+@cache
 def our_version() -> str:
-    """Return the version of this program."""
+    """Return the version of this program: as installed, as built into a binary, or as unpacked."""
     try:
         return version("cafe-variome")
     except PackageNotFoundError:
-        return "3.0.0.dev1"
+        package = Path(__file__).parents[1]
+        built = package / "VERSION"
+        return built.read_text().strip() if built.exists() else _of_checkout(package.parents[1])
+
+
+def _of_checkout(root: Path) -> str:
+    try:
+        told = tomllib.loads((root / "pyproject.toml").read_text())
+    except (OSError, tomllib.TOMLDecodeError):
+        return "unknown"
+    return str(told.get("project", {}).get("version", "unknown"))
 
 
 @bp.get("/")
@@ -106,7 +126,10 @@ class Alive(Wire, frozen=True, kw_only=True):
 @bp.get("/health/ready")
 @public
 async def ready() -> Response:
-    """Ask each service and say whether this process can do its work: 200, else 503."""
+    """Ask each service and say whether this process can do its work: 200, else 503.
+
+    The answer names each service with its version, its mode and how long it took.
+    """
     vitals = use(Vitals)
     answers = await asyncio.gather(*(_ask(check) for check in vitals.checks.values()))
     services = dict(zip(vitals.checks, answers, strict=True))
@@ -124,14 +147,31 @@ async def ready() -> Response:
 
 async def _ask(check: Check) -> ServiceHealth:
     begin = time.monotonic()
+    seen = Seen(name="")
     try:
         async with asyncio.timeout(_PATIENCE_SECONDS):
-            detail, ok = await check(), True
+            seen = _seen(await check())
+        detail, ok = f"{seen.name} {seen.version}".strip(), True
     except CafeVariomeError as fault:
         detail, ok = fault.sentence, False
     except TimeoutError:
         detail, ok = f"No answer within {_PATIENCE_SECONDS:g} seconds.", False
-    return ServiceHealth(ok=ok, milliseconds=int((time.monotonic() - begin) * 1000), detail=detail)
+    return ServiceHealth(
+        ok=ok,
+        milliseconds=int((time.monotonic() - begin) * 1000),
+        detail=detail,
+        name=seen.name,
+        version=seen.version,
+        mode=seen.mode,
+        warning=seen.warning,
+    )
+
+
+def _seen(told: Seen | str) -> Seen:
+    if isinstance(told, Seen):
+        return told
+    name, _, version = told.partition(" ")
+    return Seen(name=name, version=version)
 
 
 def measure(app: Quart) -> None:
