@@ -8,6 +8,7 @@ from rich.markup import escape
 
 from cvf_app.console import (
     attributes,
+    doctor,
     files,
     groups,
     jobs,
@@ -31,7 +32,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     rich_markup_mode="rich",
 )
-for part in (people, sources, query, jobs, samples):
+for part in (people, sources, query, jobs, samples, doctor):
     part.add_to(app)
 app.add_typer(people.users, name="users")
 app.add_typer(sources.sources, name="sources")
