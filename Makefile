@@ -5,7 +5,7 @@ BIN = $(VENV)/bin
 CANAILLE = $(VENV)-canaille
 READY = $(VENV)/.ready
 
-.PHONY: setup fix check test test-all demo-1 demo-3 demo-crash spec run clean
+.PHONY: setup fix check test test-all demo-1 demo-3 demo-crash spec wheel binary test-packaging update-deps run clean
 
 setup: $(READY)
 
@@ -56,8 +56,22 @@ demo-crash: $(READY)
 spec: $(READY)
 	$(BIN)/python scripts/bundle_openapi.py --check
 
+wheel: $(READY)
+	$(BIN)/python -m pip wheel --quiet --disable-pip-version-check --no-deps --wheel-dir dist .
+
+binary: $(READY)
+	$(BIN)/python scripts/build_binary.py
+
+# Builds both, installs the wheel into an empty environment, starts and calls both.
+test-packaging: $(READY)
+	CV3_SLOW=1 $(BIN)/python -m pytest tests/integration/test_packaging.py
+
+# The newest of everything that is pinned; read what changed and run the tests before you keep it.
+update-deps: $(READY)
+	$(BIN)/python scripts/update_deps.py requirements.txt requirements-dev.txt requirements-local.txt
+
 run:
 	./CafeVariome3.sh local
 
 clean:
-	rm -rf $(VENV) $(CANAILLE) .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
+	rm -rf build dist $(VENV) $(CANAILLE) .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
