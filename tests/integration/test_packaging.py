@@ -170,7 +170,9 @@ class TestPackages:
         ran(*pip, "wheel", "--no-deps", "--wheel-dir", wheels, ROOT)
         (wheel,) = wheels.glob("*.whl")
         venv.create(empty, with_pip=True)
-        ran(empty / "bin" / "python", *pip[1:], "install", wheel)
+        # The checkout must not be found: it would count as installed.
+        clean = {name: text for name, text in os.environ.items() if name != "PYTHONPATH"}
+        ran(empty / "bin" / "python", *pip[1:], "install", wheel, env=clean, cwd=tmp_path)
         plain = {"HOME": str(tmp_path), "PATH": "/usr/bin:/bin"}
         assert "Cafe Variome" in ran(empty / "bin" / "cvf", "--help", env=plain, cwd="/")
         ran(empty / "bin" / "python", "-m", "cvf_app", "duties", env=plain, cwd="/")
