@@ -25,8 +25,6 @@ _.loki
 _.max_bytes
 _.neo4j
 _.nexus_mode
-_.redirect_url
-_.redirect_urls
 _.security
 _.sender
 _.splunk_hec
