@@ -26,6 +26,8 @@ _.neo4j
 _.nexus_mode
 _.redirect_url
 _.redirect_urls
+_.security
+_.sender
 _.splunk_hec
 
 # console/__main__.py: read by typer

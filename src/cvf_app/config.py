@@ -443,12 +443,6 @@ def as_list(entry: str | tuple[str, ...]) -> tuple[str, ...]:
     return entry
 
 
-def redirect_urls(config: Config) -> tuple[str, ...]:
-    """Return the addresses that a login may return to, of either generation of the file."""
-    given = config.keycloak
-    return tuple(dict.fromkeys(filter(None, (given.redirect_url, *given.redirect_urls))))
-
-
 class Surroundings(msgspec.Struct, frozen=True, kw_only=True):
     """What the environment gives: the file's place, the duties of this process, the Vault login.
 
