@@ -199,8 +199,8 @@ class Course:
     def device_login(self, home: str, username: str, password: str) -> None:
         """Log in at a terminal: the command shows an address, a person confirms it there."""
         env = self.stack.env | {"XDG_CONFIG_HOME": str(self.stack.folder / home)}
-        command = [sys.executable, "-m", "cvf_app.console", "login", "--device"]
-        command += ["--server", self.stack.address]
+        command = [sys.executable, "-m", "cvf_app.console", "--server", self.stack.address]
+        command += ["login", "--device"]
         print(f"$ {' '.join(command[1:])}", flush=True)
         with subprocess.Popen(
             command, cwd=ROOT, env=env, text=True, stdout=subprocess.PIPE, stderr=subprocess.STDOUT
