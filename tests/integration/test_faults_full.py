@@ -176,7 +176,8 @@ class TestMongoDB:
         assert {one.status for one in parts.during("live")} == {200}
         for kind in ("read", "write", "ask"):
             came = parts.during(kind)
-            assert {one.status for one in came} == {503}
+            wrong = [(one.sent - parts.broken, one) for one in came if one.status != 503]
+            assert not wrong
             assert all(one.retry_after for one in came)
             assert max(one.seconds for one in came) < PROMISED_SECONDS
         assert all(parts.after(kind) == {200} for kind, _ in stage.kinds)
