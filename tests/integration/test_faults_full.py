@@ -5,8 +5,9 @@ are as promised, nothing that was acknowledged is lost, and nobody restarts the 
 """
 
 import asyncio
-from collections.abc import Awaitable, Callable
-from dataclasses import dataclass, field
+import itertools
+from collections.abc import Awaitable, Callable, Iterator
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import aiohttp
@@ -35,6 +36,7 @@ class Stage:
     redis: servers.Running
     proxies: dict[str, Proxy]
     acknowledged: set[str] = field(default_factory=set)
+    numbers: Iterator[int] = field(default_factory=itertools.count)
 
     async def live(self, _: int) -> Answer:
         return await self.node.call("GET", "/health/live", None)
@@ -42,9 +44,9 @@ class Stage:
     async def read(self, _: int) -> Answer:
         return await self.node.call("GET", "/sources/")
 
-    async def write(self, number: int) -> Answer:
+    async def write(self, _: int) -> Answer:
         """Make a source and keep its name when it was acknowledged."""
-        name = f"load{number}of{id(self)}"
+        name = f"load{next(self.numbers)}"
         new = {"sourceType": "internal", "sourceName": name, "displayName": name}
         answer = await self.node.call("POST", "/sources/", json=new)
         if answer.status == 200:
@@ -101,7 +103,12 @@ async def stage(tmp_path_factory):
                 async with nodes.node(
                     tmp_path_factory.mktemp("node"), mongo_url, redis_url
                 ) as node:
-                    yield Stage(node, mongodb, redis, proxies)
+                    # A connection that is kept open may be closed by the server just when it is
+                    # used again, which would be counted as a fault here.
+                    connector = aiohttp.TCPConnector(force_close=True)
+                    async with aiohttp.ClientSession(connector=connector) as client:
+                        alone = replace(node, client=client)
+                        yield Stage(alone, mongodb, redis, proxies)
             finally:
                 for proxy in proxies.values():
                     await proxy.stop()
@@ -162,7 +169,8 @@ class TestMongoDB:
         assert {one.status for one in parts.during("live")} == {200}
         for kind in ("read", "write", "ask"):
             came = parts.during(kind)
-            assert {one.status for one in came} == {503}
+            wrong = [(one.sent - parts.broken, one) for one in came if one.status != 503]
+            assert not wrong
             assert all(one.retry_after for one in came)
             assert max(one.seconds for one in came) < PROMISED_SECONDS
         assert all(parts.after(kind) == {200} for kind, _ in stage.kinds)
