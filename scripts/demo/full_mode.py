@@ -198,13 +198,26 @@ class Course:
 
     def device_login(self, home: str, username: str, password: str) -> None:
         """Log in at a terminal: the command shows an address, a person confirms it there."""
-        env = self.stack.env | {"XDG_CONFIG_HOME": str(self.stack.folder / home)}
+        env = self.stack.env | {
+            "XDG_CONFIG_HOME": str(self.stack.folder / home),
+            # What it shows must come at once, and whole.
+            "PYTHONUNBUFFERED": "1",
+            "COLUMNS": "400",
+        }
         command = [sys.executable, "-m", "cvf_app.console", "--server", self.stack.address]
         command += ["login", "--device"]
         print(f"$ {' '.join(command[1:])}", flush=True)
-        with subprocess.Popen(
-            command, cwd=ROOT, env=env, text=True, stdout=subprocess.PIPE, stderr=subprocess.STDOUT
-        ) as terminal:
+        with (
+            subprocess.Popen(
+                command,
+                cwd=ROOT,
+                env=env,
+                text=True,
+                stdout=subprocess.PIPE,
+                stderr=subprocess.STDOUT,
+            ) as terminal,
+            ended(terminal),
+        ):
             self.person.go(_address(terminal))
             first = "!!document.querySelector('#username, #kc-login[name=accept], [name=accept]')"
             self.person.until(first)
@@ -228,6 +241,16 @@ class Course:
         )
 
 
+@contextlib.contextmanager
+def ended(terminal: "subprocess.Popen[str]") -> Iterator[None]:
+    """Within the block a command runs; if the block fails, nobody waits for its end."""
+    try:
+        yield
+    except BaseException:
+        terminal.kill()
+        raise
+
+
 def status_of(address: str, token: str) -> int:
     """Return the status that somebody with this token is answered."""
     line = http.client.HTTPConnection(address.removeprefix("http://"), timeout=30)
@@ -241,7 +264,7 @@ def _address(terminal: "subprocess.Popen[str]") -> str:
     for line in terminal.stdout or ():
         said += line
         for word in line.split():
-            if word.startswith("http") and "/device" in word:
+            if word.startswith("http") and "user_code=" in word:
                 return word.rstrip(".,")
     raise Breach(f"cvf login showed no address: {said}")
 

@@ -99,7 +99,7 @@ class Person:
             self.type("#tried textarea.body-param__text", json.dumps(body, indent=2))
         self.press("#tried .execute")
         status = self.until(
-            "document.querySelector('#tried .live-responses-table .response-col_status')"
+            "document.querySelector('#tried .live-responses-table tbody .response-col_status')"
             "?.textContent.trim()"
         )
         self.page.value("document.querySelector('#tried').scrollIntoView()")

@@ -129,6 +129,40 @@ NOW: dict[str, list[dict]] = {
         {"_id": "t1", "userId": "u1", "scope": "s1", "issuedAt": 1.5, "expiresAt": 9}
     ],
     "installation": [{"_id": "installation", "installationId": "i"}],
+    "letters": [
+        {
+            "_id": "l1",
+            "kind": "test",
+            "sealed": "cv1:1:AAAA",
+            "state": "waiting",
+            "attempts": 0,
+            "createdAt": 1_700_000_000.5,
+            "dueAt": 1_700_000_000.5,
+            "lease": "",
+            "leaseUntil": 0.0,
+            "lapses": 0,
+            "endedAt": None,
+            "reason": "",
+        }
+    ],
+    "letter_hours": [{"_id": "h1", "letter": "l1", "until": 1_700_000_000.5}],
+    "access_requests": [
+        {
+            "_id": "r1",
+            "sealed": "cv1:1:AAAA",
+            "emailIndex": "e1",
+            "status": "waiting",
+            "createdAt": 1_700_000_000,
+            "decidedAt": None,
+            "decidedBy": None,
+            "userId": None,
+        }
+    ],
+    "settings": [{"_id": "instanceSettings", "value": {"name": "One"}}],
+    "user_settings": [{"_id": "u1", "value": {"capability": {"hpo": True}}}],
+    "inspections": [
+        {"_id": "nightly", "day": "2026-11-21", "done": True, "leaseUntil": 1_700_000_000.5}
+    ],
 }
 _SINCE = ("size", "proc", "mem", "enforcement", "output")
 _OLD_JOB = {name: value for name, value in _NOW_JOB.items() if name not in _SINCE}
