@@ -158,7 +158,7 @@ class Stack:
         folder = Path(self.servers["smtp"]["mails"])
         return [_read(path) for path in sorted(folder.glob("*.eml"))]
 
-    def mail(self, to: str, subject: str, seconds: float = 60.0) -> Mail:
+    def mail(self, to: str, subject: str, seconds: float = 30.0) -> Mail:
         """Wait for the newest mail to somebody whose subject has these words."""
 
         def find() -> Mail | None:

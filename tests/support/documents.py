@@ -145,7 +145,7 @@ NOW: dict[str, list[dict]] = {
             "reason": "",
         }
     ],
-    "letter_hours": [{"_id": "h1", "letter": "l1", "until": 1_700_000_000.5}],
+    "letter_hours": [{"_id": "h1", "mark": "l1", "until": 1_700_000_000.5}],
     "access_requests": [
         {
             "_id": "r1",

@@ -94,14 +94,15 @@ SHAPES: Mapping[str, Shape] = {
         "lease": TEXT,
         "leaseUntil": NUMBER,
     },
-    "letter_hours": {"letter": TEXT, "until": NUMBER},
+    "letter_hours": {"mark": TEXT, "until": NUMBER},
     "access_requests": {
         "sealed": TEXT,
         "emailIndex": TEXT,
         "status": TEXT,
         "createdAt": NUMBER,
     },
-    "settings": {"value": OBJECT},
+    # One of the published settings is a yes or no, the others are objects.
+    "settings": {"value": (*OBJECT, *YES_NO)},
     "user_settings": {"value": OBJECT},
     "inspections": {"day": TEXT, "done": YES_NO, "leaseUntil": NUMBER},
     "installation": {"installationId": TEXT},

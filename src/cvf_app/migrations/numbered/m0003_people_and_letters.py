@@ -26,7 +26,7 @@ async def _up(steps: Steps) -> None:
     )
     await steps.make(
         "letter_hours",
-        {"letter": ("string",), "until": ("int", "long", "double")},
+        {"mark": ("string",), "until": ("int", "long", "double")},
     )
     await steps.make(
         "letters",
@@ -45,7 +45,7 @@ async def _up(steps: Steps) -> None:
     await steps.index("letters", Index((("state", 1), ("dueAt", 1))))
     await steps.make(
         "settings",
-        {"value": ("object",)},
+        {"value": ("object", "bool")},
     )
     await steps.make(
         "user_settings",
