@@ -92,3 +92,7 @@ class VaultUnavailable(Unavailable):
     """Vault does not do what we need of it now; people who are logged in already may go on."""
 
     code = "vault_unavailable"
+
+
+class VaultLoginRefused(VaultUnavailable, CredentialsRefused):
+    """Vault does not let us log in: our secret id is wrong, used up or expired."""

@@ -21,7 +21,14 @@ from keycloak.exceptions import (
 )
 
 from cvf_app import metrics
-from cvf_app.errors import CafeVariomeError, Conflict, Invalid, NotFound, Unavailable
+from cvf_app.errors import (
+    CafeVariomeError,
+    Conflict,
+    CredentialsRefused,
+    Invalid,
+    NotFound,
+    Unavailable,
+)
 
 T = TypeVar("T")
 Representation: TypeAlias = dict[str, Any]
@@ -36,7 +43,10 @@ _EXCHANGE = "urn:ietf:params:oauth:grant-type:token-exchange"
 _BROKEN = (Unavailable, f"{SERVICE} could not do what it was asked; its log says why.")
 _MEANINGS: Mapping[int, tuple[type[CafeVariomeError], str]] = {
     400: (Invalid, f"{SERVICE} does not take this name, e-mail address or redirect address."),
-    401: (Unavailable, f"{SERVICE} refuses our client's login: run scripts/setup_keycloak.py."),
+    401: (
+        CredentialsRefused,
+        f"{SERVICE} refuses our client's login: run scripts/setup_keycloak.py.",
+    ),
     403: (Unavailable, f"{SERVICE} lets us change no accounts: run scripts/setup_keycloak.py."),
     404: (NotFound, f"{SERVICE} has no such account."),
     409: (Conflict, f"{SERVICE} has an account of this name or e-mail address already."),

@@ -24,7 +24,7 @@ import structlog
 from hvac import exceptions as vault_says
 
 from cvf_app import metrics
-from cvf_app.errors import Invalid, VaultUnavailable
+from cvf_app.errors import Invalid, VaultLoginRefused, VaultUnavailable
 
 T = TypeVar("T")
 Work = Callable[[Any], T]
@@ -174,7 +174,8 @@ class VaultSession:
             trouble = "slow"
         except _Trouble as fault:
             trouble = fault.state
-        raise VaultUnavailable(_SENTENCES[trouble])
+        kind = VaultLoginRefused if trouble == "login refused" else VaultUnavailable
+        raise kind(_SENTENCES[trouble])
 
     async def version(self) -> str:
         """Return Vault's version as it tells everybody.

@@ -31,6 +31,9 @@ from cvf_app.web.routes import Description
 from cvf_app.wire import convert, plain
 
 FRESH_SECONDS = 2.0
+# A request may wait so long to learn whether there is maintenance; the database is asked for
+# everything else anyway, and has to say within five seconds that it is away.
+PATIENCE_SECONDS = 0.5
 _MAINTENANCE = "maintenance"
 _CLOSED = "The instance is being looked after and takes no changes for now."
 LOGGED = Limit(
@@ -129,18 +132,22 @@ class Settings:
         ).auto_user_registration
 
     async def _renew(self, *, stale_is_fine: bool = True) -> None:
+        # While somebody waits for a slow database, the others go on with what is known.
+        if stale_is_fine and self._one_at_a_time.locked():
+            return
         async with self._one_at_a_time:
             now = time.monotonic()
             if self._read_at is not None and now - self._read_at < FRESH_SECONDS:
                 return
             try:
-                found = await self._store.read()
-            except Unavailable as fault:
+                async with asyncio.timeout(PATIENCE_SECONDS if stale_is_fine else None):
+                    found = await self._store.read()
+            except (Unavailable, TimeoutError) as fault:
                 if not stale_is_fine:
                     raise
-                log.warning("settings_not_read", cause=fault.sentence)
+                log.warning("settings_not_read", cause=fault)
                 # So that not every request waits for a database that does not answer.
-                self._read_at = now
+                self._read_at = time.monotonic()
                 return
             maintenance = found.pop(_MAINTENANCE, {"maintenance": False})
             system = {name: found[name] for name in PARTS if name in found}

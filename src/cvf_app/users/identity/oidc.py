@@ -22,7 +22,14 @@ from joserfc.errors import JoseError
 from cvf_app.backends.http import Http
 from cvf_app.backends.keystore import KeyStore
 from cvf_app.clock import Clock
-from cvf_app.errors import Invalid, NotFound, PeerFailed, Unauthenticated, Unavailable
+from cvf_app.errors import (
+    CredentialsRefused,
+    Invalid,
+    NotFound,
+    PeerFailed,
+    Unauthenticated,
+    Unavailable,
+)
 from cvf_app.users.identity import Claims, Provider
 from cvf_app.users.identity.cached import Remembered
 from cvf_app.users.identity.claims import Expected, read_claims, unknown_claims
@@ -218,7 +225,8 @@ class Oidc:
             raise REFUSALS[error]
         if error in _OUR_FAULT:
             log.error("provider_refuses_our_client", reason=error)
-        elif status != _TOO_MANY:
+            raise CredentialsRefused(f"{SERVICE} refuses the login of this instance itself.")
+        if status != _TOO_MANY:
             raise Unauthenticated("The login is not valid or has expired; log in again.")
 
     async def _secret(self) -> str | None:
