@@ -5,7 +5,7 @@ BIN = $(VENV)/bin
 CANAILLE = $(VENV)-canaille
 READY = $(VENV)/.ready
 
-.PHONY: setup fix check test test-all demo-1 demo-3 demo-crash spec run clean
+.PHONY: setup fix check test test-all services services-up services-down demo-1 demo-2 demo-3 demo-crash spec wheel binary test-packaging update-deps run clean
 
 setup: $(READY)
 
@@ -37,6 +37,16 @@ test: $(READY)
 test-all: $(READY) $(CANAILLE)/.ready test
 	$(BIN)/python -m pytest tests/integration
 
+# The servers of full mode, for tests and for trying: docs/operations/services.md
+services: $(READY)
+	CV3_VENV=$(VENV) scripts/services.sh install
+
+services-up: services
+	CV3_VENV=$(VENV) scripts/services.sh up
+
+services-down:
+	CV3_VENV=$(VENV) scripts/services.sh down
+
 # The identity provider of local mode has requirements of its own, so it lives apart.
 $(CANAILLE)/.ready: $(READY) requirements-canaille.txt
 	test -x $(CANAILLE)/bin/python || $(BIN)/python -m venv $(CANAILLE)
@@ -45,6 +55,9 @@ $(CANAILLE)/.ready: $(READY) requirements-canaille.txt
 
 demo-1: $(READY)
 	$(BIN)/python scripts/demo/first_answer.py
+
+demo-2: $(READY)
+	$(BIN)/python scripts/demo/full_mode.py
 
 # In a run of everything the CSV is smaller: make demo-3 CSV_MIB=64
 CSV_MIB ?= 1024
@@ -57,8 +70,22 @@ demo-crash: $(READY)
 spec: $(READY)
 	$(BIN)/python scripts/bundle_openapi.py --check
 
+wheel: $(READY)
+	$(BIN)/python -m pip wheel --quiet --disable-pip-version-check --no-deps --wheel-dir dist .
+
+binary: $(READY)
+	$(BIN)/python scripts/build_binary.py
+
+# Builds both, installs the wheel into an empty environment, starts and calls both.
+test-packaging: $(READY)
+	CV3_SLOW=1 $(BIN)/python -m pytest tests/integration/test_packaging.py
+
+# The newest of everything that is pinned; read what changed and run the tests before you keep it.
+update-deps: $(READY)
+	$(BIN)/python scripts/update_deps.py requirements.txt requirements-dev.txt requirements-local.txt
+
 run:
 	./CafeVariome3.sh local
 
 clean:
-	rm -rf $(VENV) $(CANAILLE) .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
+	rm -rf build dist $(VENV) $(CANAILLE) .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache

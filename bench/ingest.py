@@ -34,7 +34,7 @@ from bench.memory import watched  # noqa: E402
 from bench.parsers import PARSERS  # noqa: E402
 from bench.served import Served, serve, served  # noqa: E402
 from bench.tables import file_pipeline, remap_pipeline  # noqa: E402
-from tests.support import services  # noqa: E402
+from tests.support import services, table  # noqa: E402
 
 TABLES = ("csv", "xlsx")
 FAST = ("csv", "phenopackets")
@@ -221,7 +221,7 @@ def title(server: str) -> None:
 def database() -> Iterator[tuple[str, str]]:
     """Give the database server to be measured on, and what it is."""
     with services.mongodb() as url:
-        yield services.REAL["mongodb"], url
+        yield table.what("mongodb"), url
 
 
 def closing(main: Measured, local: Measured | None) -> dict[str, object]:

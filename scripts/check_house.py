@@ -62,13 +62,13 @@ def _catches(node: ast.AST, name: str) -> str | None:
 def _environment(node: ast.AST, name: str) -> str | None:
     if not isinstance(node, ast.Attribute) or name.startswith(("local/", "console/")):
         return None
-    if ast.unparse(node) in {"os.environ", "os.getenv"} and name != "config.py":
-        return "only config.py reads the environment"
+    if ast.unparse(node) in {"os.environ", "os.getenv"} and name != "config/loading.py":
+        return "only config/loading.py reads the environment"
     return None
 
 
 def _stores(node: ast.AST, name: str) -> str | None:
-    if isinstance(node, ast.ImportFrom) and node.module and name != "assembly.py":
+    if isinstance(node, ast.ImportFrom) and node.module and not name.startswith("assembly/"):
         found = re.fullmatch(r"cvf_app\.(\w+)\.store", node.module)
         if found and not name.startswith(f"{found[1]}/"):
             return "a store is used only by the service of its own feature"

@@ -3,19 +3,22 @@
 # backends/keystore.py: a field of a stored record
 _.private_key
 
+# backends/keycloak.py: what python-keycloak calls and reads
+_.a_get_token
+_.async_s
+
 # backends/mongo.py: named in an annotation
 _.AsyncIOMotorCollection
+
+# backends/vault_session.py: read by requests
+_.trust_env
 
 # config.py: keys of the published file that are read and checked before their feature lands
 _.access_token_enabled
 _.auth
-_.authentication
 _.backup_count
 _.cluster
-_.from_
 _.hec_endpoint
-_.kv2_path
-_.kv2_prefix
 _.legacy
 _.loki
 _.max_bytes
@@ -26,10 +29,6 @@ _.redirect_urls
 _.security
 _.sender
 _.splunk_hec
-_.transit_path
-_.vault
-_.vault_role_id
-_.vault_secret_id
 
 # console/__main__.py: read by typer
 _.obj
@@ -89,6 +88,28 @@ _.node_id
 _.should_relay
 _.source_owner
 
+# settings/model.py: published settings that are kept and shown; their features come later
+_.allow_non_client_authenticated
+_.alternative_url
+_.anonymous_access
+_.api_version
+_.beacon_id
+_.beacon_settings
+_.color_setting
+_.create_date_time
+_.default_budget
+_.default_ttl
+_.discovery_settings
+_.endpoints
+_.logo
+_.medicine
+_.nexus_enabled
+_.organization_id
+_.seed_color
+_.theme_mode
+_.update_date_time
+_.welcome_url
+
 # sources/building.py: an option of sqlite3
 _.arraysize
 
@@ -117,3 +138,7 @@ _.milliseconds
 _.owner_address
 _.ready
 _.scrape
+
+# tests/support/sink.py: called by aiosmtpd
+_.handle_DATA
+_.handle_RCPT

@@ -3,6 +3,7 @@
 import json
 import os
 from pathlib import Path
+from uuid import uuid4
 
 import pytest
 import pytest_socket
@@ -11,7 +12,8 @@ from hypothesis import HealthCheck, settings
 from cvf_app.assembly import create_app
 from cvf_app.config import load
 from cvf_app.duties import parse
-from tests.support import nodes, services
+from tests.support import nodes, servers, services, table
+from tests.support import realm as realms
 from tests.support.shared import NO_SHARED
 
 settings.register_profile(
@@ -79,14 +81,87 @@ def redis_url():
 
 @pytest.fixture(scope="session")
 async def node(tmp_path_factory, mongo_url, redis_url):
-    """One whole instance, served on loopback for all tests of the session."""
-    async with nodes.node(tmp_path_factory.mktemp("node"), mongo_url, redis_url) as made:
+    """One whole instance, served on loopback for all tests of the session.
+
+    `CV3_TEST_SHAPE` names a shape of `nodes.SHAPES`: the same tests on real processes.
+    """
+    folder = tmp_path_factory.mktemp("node")
+    shape = os.environ.get("CV3_TEST_SHAPE")
+    serving = (
+        nodes.kept(folder, mongo_url, redis_url, nodes.SHAPES[shape])
+        if shape
+        else nodes.node(folder, mongo_url, redis_url)
+    )
+    async with serving as made:
         yield made
+
+
+def _one(name):
+    """Give one server of full mode for the whole session, or skip with the reason."""
+    try:
+        with servers.running(name) as server:
+            yield server
+    except services.Missing as missing:
+        pytest.skip(str(missing))
+
+
+@pytest.fixture(scope="session")
+def keycloak():
+    """A real Keycloak (`servers.Keycloak`); a test makes a realm of its own in it."""
+    yield from _one("keycloak")
+
+
+@pytest.fixture(scope="session")
+def vault():
+    """A real Vault (`servers.Vault`), unsealed; who seals it takes one of their own."""
+    yield from _one("vault")
+
+
+@pytest.fixture(scope="session")
+def smtp():
+    """A mail server that keeps what it gets (`servers.Smtp`)."""
+    yield from _one("smtp")
+
+
+@pytest.fixture(scope="session")
+def prometheus():
+    """A real Prometheus with promtool (`servers.Prometheus`)."""
+    yield from _one("prometheus")
+
+
+@pytest.fixture(scope="session")
+def oidc_provider():
+    """The certified OpenID provider of npm (`servers.OidcProvider`)."""
+    yield from _one("oidc-provider")
+
+
+@pytest.fixture(scope="session")
+def realm(keycloak, smtp, tmp_path_factory):
+    """A realm in a real Keycloak, made by the setup script, that mails to a real mail server."""
+    made = realms.Realm(
+        address=keycloak.address,
+        name=f"cv3-{uuid4().hex[:8]}",
+        username=keycloak.username,
+        password=keycloak.password,
+        folder=tmp_path_factory.mktemp("realm"),
+    )
+    made.configure(
+        Email={
+            "From": {"Address": "cafe-variome@example.org", "Name": "Cafe Variome"},
+            "SMTP": {"Host": smtp.host, "Port": smtp.plain_port, "Security": "none"},
+        }
+    )
+    done = made.set_up()
+    assert done.returncode == 0, done.stdout + done.stderr
+    yield made
+    made.admin().delete_realm(made.name)
 
 
 ALLOWED_SKIPS = (
     # No package ships a MongoDB server; CV3_TEST_MONGODB names one where there is one.
     "CV3_TEST_MONGODB is not set",
+    # Building packages takes minutes; `make test-packaging` does it once.
+    "CV3_SLOW is not set",
     # A clone alone carries its own small data; the larger data stands beside the checkout.
     NO_SHARED,
 )
@@ -97,6 +172,10 @@ def pytest_sessionfinish(session):
     reporter = session.config.pluginmanager.get_plugin("terminalreporter")
     if not os.environ.get("CI") or reporter is None:
         return
+    named = table.named_as_real(table.NAMED.read_text())
+    for row in table.wrongly_skipped(named, table.ROWS):
+        reporter.write_line(f"{row.name} has to be real here, and was not: {row.what}", red=True)
+        session.exitstatus = pytest.ExitCode.TESTS_FAILED
     reasons = {str(report.longrepr[2]) for report in reporter.stats.get("skipped", ())}
     wrong = {one for one in reasons if not any(allowed in one for allowed in ALLOWED_SKIPS)}
     if wrong:
@@ -105,8 +184,12 @@ def pytest_sessionfinish(session):
 
 
 def pytest_terminal_summary(terminalreporter):
-    """Print which services were real and which were peers."""
-    if services.REAL:
+    """Print which services were real, which stood in for them, and which were left out and why."""
+    if table.ROWS:
         terminalreporter.section("services")
-        for name, what in sorted(services.REAL.items()):
-            terminalreporter.line(f"{name:12} {what}")
+        for line in table.lines():
+            terminalreporter.line(line)
+    file = os.environ.get("CV3_TEST_TABLE")
+    if file:
+        with Path(file).open("a") as told:
+            told.writelines(f"{line}\n" for line in table.lines())

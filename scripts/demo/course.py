@@ -204,7 +204,7 @@ class Course:
             return
         until = time.monotonic() + 20
         while True:
-            seen = json.loads(self.browser.value("JSON.stringify(globalThis.seen)"))
+            seen = json.loads(self.browser.page.value("JSON.stringify(globalThis.seen)"))
             shown = {
                 job_id: (seen["jobs"].get(job_id, {}).get("states") or ["unseen"])[-1]
                 for job_id in self.jobs
@@ -307,7 +307,7 @@ class Course:
 
     def _picture(self, path: Path) -> None:
         if self.browser is not None:
-            print(f"picture: {self.browser.picture(path)}", flush=True)
+            print(f"picture: {self.browser.page.picture(path)}", flush=True)
 
 
 def _cause(job: dict[str, Any]) -> str:

@@ -8,7 +8,6 @@ Without the data folder beside the checkout (or named in CV3_TEST_SHARED) it say
 """
 
 import argparse
-import hashlib
 import json
 import os
 import random
@@ -30,6 +29,7 @@ from cvf_app.pipelines.phenopacket import read_phenopacket  # noqa: E402
 from cvf_app.records.model import RecordQuery  # noqa: E402
 from cvf_app.subject import Subject  # noqa: E402
 from cvf_app.wire import convert  # noqa: E402
+from scripts.demo.answers import ask, digest, exact_answers  # noqa: E402
 from tests.support.evaluate import matching_ids  # noqa: E402
 from tests.support.shared import SHARED  # noqa: E402
 
@@ -77,32 +77,6 @@ class Newcomer:
             sys.exit("cvf login kept no session")
         address = session.server
         return Server(address, lambda anew: sessions.token(address, anew=anew))
-
-
-def ask(server: Server, query: dict[str, Any], source_id: str) -> tuple[int, list[str]]:
-    """Ask one source over HTTP at the depth of a list; return its count and sorted ids."""
-    body = query | {"sources": {"sources": [source_id]}}
-    answer = server.call(
-        "POST", "/record/", body=json.dumps(body).encode(), headers={"Prefer": "wait=30"}
-    )
-    found = [entry for response in answer["responses"] for entry in response["messageData"]]
-    if len(found) != 1:
-        sys.exit(f"one answer was expected, not {len(found)}: {answer}")
-    subjects = found[0].get("resultDetails", {}).get("subjects", [])
-    return found[0].get("recordCount", 0), sorted(one["subjectId"] for one in subjects)
-
-
-def digest(ids: list[str]) -> str:
-    """Return the SHA-256 by which the expected answers name a sorted list of ids."""
-    return hashlib.sha256("\n".join(ids).encode()).hexdigest()
-
-
-def exact_answers(expected: list[dict[str, Any]], answers: list[tuple[int, list[str]]]) -> int:
-    """Return how many answers have exactly the expected count and ids."""
-    return sum(
-        count == query["count"] and digest(ids) == query["sha256OfSortedIds"]
-        for query, (count, ids) in zip(expected, answers, strict=True)
-    )
 
 
 def random_queries(subjects: list[Subject], count: int, seed: int) -> Iterator[dict[str, Any]]:

@@ -78,6 +78,58 @@ def chromium() -> str | None:
     return named or next((found for name in _PROGRAMS if (found := shutil.which(name))), None)
 
 
+class Page:
+    """One page of a browser, driven over its own websocket."""
+
+    def __init__(
+        self, loop: asyncio.AbstractEventLoop, client: aiohttp.ClientSession, address: str
+    ) -> None:
+        """Connect to the page at this address of the DevTools."""
+        self._loop = loop
+        self._number = 0
+        # A picture of a page is larger than the four megabytes that are the usual limit.
+        self._line = loop.run_until_complete(client.ws_connect(address, max_msg_size=0))
+        self.call("Page.enable")
+
+    def call(self, method: str, **params: object) -> Any:  # noqa: ANN401 - whatever it answers
+        """Send one command and return its result."""
+        return self._loop.run_until_complete(self._call(method, params))
+
+    def value(self, expression: str) -> Any:  # noqa: ANN401 - whatever it is there
+        """Return the value of an expression in the page."""
+        asked = {"expression": expression, "returnByValue": True, "awaitPromise": True}
+        # As if a person had done it: else no page may open another one.
+        answer = self.call("Runtime.evaluate", **asked, userGesture=True)
+        if "exceptionDetails" in answer:
+            raise OSError(f"the page said: {answer['exceptionDetails'].get('text')}")
+        return answer["result"].get("value")
+
+    def picture(self, path: Path) -> Path:
+        """Keep what the page looks like now."""
+        shot = self.call("Page.captureScreenshot", format="png", captureBeyondViewport=True)
+        path.write_bytes(base64.b64decode(shot["data"]))
+        return path
+
+    def leave(self) -> None:
+        """Go away from the page; it stays as it is."""
+        self._loop.run_until_complete(self._line.close())
+
+    async def _call(self, method: str, params: dict[str, object]) -> Any:  # noqa: ANN401 - see call
+        self._number += 1
+        await self._line.send_json({"id": self._number, "method": method, "params": params})
+        async with asyncio.timeout(_ANSWER_SECONDS):
+            while True:
+                message = await self._line.receive()
+                if message.type is not aiohttp.WSMsgType.TEXT:
+                    raise OSError("the browser is gone")
+                answer = message.json()
+                if answer.get("id") == self._number:
+                    break
+        if "error" in answer:
+            raise OSError(f"{method}: {answer['error'].get('message')}")
+        return answer["result"]
+
+
 class Browser:
     """A headless Chromium with one page; close it in the end."""
 
@@ -102,37 +154,40 @@ class Browser:
             start_new_session=True,
         )
         self._loop = asyncio.new_event_loop()
-        self._number = 0
+        self._client: aiohttp.ClientSession | None = None
+        self._pages: list[Page] = []
         try:
-            self._loop.run_until_complete(self._connect())
-            self.call("Page.enable")
-            self.call("Page.navigate", url=address)
+            self._port = self._started()
+            self._client = self._loop.run_until_complete(_client())
+            self.page = self.opened("about:blank")
+            self.page.call("Page.navigate", url=address)
         except BaseException:
             self.close()
             raise
 
-    def call(self, method: str, **params: object) -> Any:  # noqa: ANN401 - whatever it answers
-        """Send one command and return its result."""
-        return self._loop.run_until_complete(self._call(method, params))
+    def opened(self, beginning: str) -> Page:
+        """Return the page whose address begins like this, waiting until there is one.
 
-    def value(self, expression: str) -> Any:  # noqa: ANN401 - whatever it is there
-        """Return the value of an expression in the page."""
-        asked = {"expression": expression, "returnByValue": True, "awaitPromise": True}
-        answer = self.call("Runtime.evaluate", **asked)
-        if "exceptionDetails" in answer:
-            raise OSError(f"the page said: {answer['exceptionDetails'].get('text')}")
-        return answer["result"].get("value")
-
-    def picture(self, path: Path) -> Path:
-        """Keep what the page looks like now."""
-        shot = self.call("Page.captureScreenshot", format="png", captureBeyondViewport=True)
-        path.write_bytes(base64.b64decode(shot["data"]))
-        return path
+        Raises:
+            OSError: there is none.
+        """
+        until = time.monotonic() + _START_SECONDS
+        while time.monotonic() < until:
+            for one in self._loop.run_until_complete(self._list()):
+                if one["type"] == "page" and one["url"].startswith(beginning):
+                    page = Page(self._loop, self._connected(), one["webSocketDebuggerUrl"])
+                    self._pages.append(page)
+                    return page
+            time.sleep(0.1)
+        raise OSError(f"no page of {beginning} was opened")
 
     def close(self) -> None:
         """End the browser and remove what it wrote."""
-        with contextlib.suppress(OSError, aiohttp.ClientError, AttributeError):
-            self._loop.run_until_complete(self._disconnect())
+        for page in self._pages:
+            with contextlib.suppress(OSError, aiohttp.ClientError):
+                page.leave()
+        if self._client is not None:
+            self._loop.run_until_complete(self._client.close())
         self._process.terminate()
         try:
             self._process.wait(10)
@@ -143,37 +198,26 @@ class Browser:
         self._log.close()
         shutil.rmtree(self._folder, ignore_errors=True)
 
-    async def _connect(self) -> None:
+    def _started(self) -> int:
         port_file = self._folder / "profile" / "DevToolsActivePort"
         until = time.monotonic() + _START_SECONDS
         while not (port_file.exists() and port_file.read_text().count("\n")):
             if self._process.poll() is not None or time.monotonic() > until:
                 said = (self._folder / "log").read_text(errors="replace")[-1000:]
                 raise OSError(f"the browser does not start: {said}")
-            await asyncio.sleep(0.1)
-        port = int(port_file.read_text().splitlines()[0])
-        self._client = aiohttp.ClientSession()
-        async with self._client.get(f"http://127.0.0.1:{port}/json/list") as answer:
-            pages = [one for one in await answer.json() if one["type"] == "page"]
-        address = pages[0]["webSocketDebuggerUrl"]
-        # A picture of a page is larger than the four megabytes that are the usual limit.
-        self._line = await self._client.ws_connect(address, max_msg_size=0)
+            time.sleep(0.1)
+        return int(port_file.read_text().splitlines()[0])
 
-    async def _disconnect(self) -> None:
-        await self._line.close()
-        await self._client.close()
+    def _connected(self) -> aiohttp.ClientSession:
+        if self._client is None:
+            raise OSError("the browser is gone")
+        return self._client
 
-    async def _call(self, method: str, params: dict[str, object]) -> Any:  # noqa: ANN401 - see call
-        self._number += 1
-        await self._line.send_json({"id": self._number, "method": method, "params": params})
-        async with asyncio.timeout(_ANSWER_SECONDS):
-            while True:
-                message = await self._line.receive()
-                if message.type is not aiohttp.WSMsgType.TEXT:
-                    raise OSError("the browser is gone")
-                answer = message.json()
-                if answer.get("id") == self._number:
-                    break
-        if "error" in answer:
-            raise OSError(f"{method}: {answer['error'].get('message')}")
-        return answer["result"]
+    async def _list(self) -> list[dict[str, str]]:
+        async with self._connected().get(f"http://127.0.0.1:{self._port}/json/list") as answer:
+            found: list[dict[str, str]] = await answer.json()
+            return found
+
+
+async def _client() -> aiohttp.ClientSession:
+    return aiohttp.ClientSession()

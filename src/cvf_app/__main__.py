@@ -1,4 +1,4 @@
-"""The operator's commands: `python -m cvf_app check-config | install | duties`.
+"""The operator's commands: `python -m cvf_app check-config | install | maintenance | …`.
 
 Exit codes: 0 done, 1 failed, 2 used wrongly or the configuration is wrong.
 """
@@ -24,9 +24,17 @@ def parser() -> argparse.ArgumentParser:
         "install", help="make indices, the installation's id and the first administrator"
     )
     install.add_argument("--username", required=True, help="name of the first administrator")
-    install.add_argument("--subject", required=True, help="what the provider's tokens call them")
+    install.add_argument(
+        "--subject",
+        help="what the provider's tokens call them, if they have an account there; without it an "
+        "account is made, and the provider mails them a link to set a password",
+    )
     install.add_argument("--email", required=True)
-    for word in (check, install):
+    maintenance = words.add_parser("maintenance", help="refuse changes for a while, or not")
+    maintenance.add_argument("state", choices=("on", "off"))
+    maintenance.add_argument("--message", default="", help="what people are told meanwhile")
+    shared = words.add_parser("shared-secret", help="print the secret of operators' tools")
+    for word in (check, install, maintenance, shared):
         word.add_argument("--config", type=Path, help="instance_config.json (default: CV3_CONFIG)")
     words.add_parser("duties", help="list what CV3_DUTIES may name")
     return described
@@ -41,6 +49,8 @@ def main(arguments: list[str] | None = None) -> int:
                 return _check_config(given)
             case "install":
                 return _install(given)
+            case "maintenance" | "shared-secret":
+                return _operate(given)
             case _:
                 return _duties()
     except Invalid as fault:
@@ -64,8 +74,25 @@ def _install(given: argparse.Namespace) -> int:
     from cvf_app.assembly import install  # noqa: PLC0415 - see above
 
     config = load(given.config or surroundings().config_path)
-    asyncio.run(install(config, username=given.username, subject=given.subject, email=given.email))
+    password = asyncio.run(
+        install(config, username=given.username, email=given.email, subject=given.subject)
+    )
     print(f"Installed; the first administrator is {given.username}.")
+    if password is not None:
+        print(f"The first password is told this once: {password}")
+    return 0
+
+
+def _operate(given: argparse.Namespace) -> int:
+    from cvf_app.operating import maintain, shared_secret  # noqa: PLC0415 - as in `_install`
+
+    config = load(given.config or surroundings().config_path)
+    if given.word == "shared-secret":
+        print(asyncio.run(shared_secret(config)))
+        return 0
+    on = given.state == "on"
+    asyncio.run(maintain(config, on=on, message=given.message))
+    print("Changes are refused from now on." if on else "Changes are taken again.")
     return 0
 
 

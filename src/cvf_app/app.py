@@ -5,4 +5,4 @@ from cvf_app.config import load, surroundings
 from cvf_app.duties import parse
 
 _around = surroundings()
-app = create_app(load(_around.config_path), parse(_around.duties))
+app = create_app(load(_around.config_path), parse(_around.duties), grace=_around.grace)

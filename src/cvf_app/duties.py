@@ -13,11 +13,15 @@ from cvf_app.errors import Invalid
 from cvf_app.files import routes as files
 from cvf_app.groups import routes as groups
 from cvf_app.jobs import routes as jobs
+from cvf_app.mail import routes as mail
 from cvf_app.networks import routes as networks
 from cvf_app.pipelines import routes as pipelines
 from cvf_app.records import routes as records
+from cvf_app.settings import routes as settings
 from cvf_app.sources import routes as sources
+from cvf_app.upkeep import routes as upkeep
 from cvf_app.users import routes as users
+from cvf_app.users.access_requests import routes as access_requests
 from cvf_app.web import updates
 
 
@@ -43,16 +47,29 @@ class Brings:
 DUTIES: dict[Duty, Brings] = {
     Duty.ADMIN: Brings(
         "administration of users, groups, sources, pipelines and jobs",
-        (users.bp, groups.bp, networks.bp, sources.bp, files.bp, pipelines.bp, jobs.bp, updates.bp),
+        (
+            users.bp,
+            access_requests.bp,
+            settings.bp,
+            mail.bp,
+            upkeep.bp,
+            groups.bp,
+            networks.bp,
+            sources.bp,
+            files.bp,
+            pipelines.bp,
+            jobs.bp,
+            updates.bp,
+        ),
     ),
     Duty.QUERY: Brings(
         "record queries, and the read side of sources and networks",
-        (users.bp, networks.bp, sources.bp, records.bp, updates.bp),
+        (users.bp, settings.bp, networks.bp, sources.bp, records.bp, updates.bp),
     ),
     Duty.EXPORTER: Brings("metrics for Prometheus"),
     Duty.DATABASE_MANAGER: Brings("jobs: ingest, remap, re-index"),
     Duty.RECORD_COMPILER: Brings("answers record queries, also those of a process that died"),
-    Duty.SCHEDULER: Brings("timers: cleaning up what ended runs left behind"),
+    Duty.SCHEDULER: Brings("letters to people, and timers: cleaning up, nightly inspection"),
 }
 
 

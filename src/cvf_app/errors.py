@@ -82,3 +82,17 @@ class Unavailable(CafeVariomeError):
     """A service that we depend on did not answer; the sentence names it."""
 
     code = "unavailable"
+
+
+class CredentialsRefused(Unavailable):
+    """A service that we depend on does not accept our credentials; a person must mend that."""
+
+
+class VaultUnavailable(Unavailable):
+    """Vault does not do what we need of it now; people who are logged in already may go on."""
+
+    code = "vault_unavailable"
+
+
+class VaultLoginRefused(VaultUnavailable, CredentialsRefused):
+    """Vault does not let us log in: our secret id is wrong, used up or expired."""

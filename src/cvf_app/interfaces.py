@@ -70,7 +70,15 @@ COLLECTIONS: Mapping[str, Told | Silent] = {
     "upload_tokens": Silent("secrets"),
     "shares": Silent("which batches may be there, for clean-up; no interface shows it"),
     "subject_batches": Silent("subjects; no interface shows them as they are kept"),
+    "letters": Silent("to whom and what they say is sealed; administrators look at a list"),
+    "access_requests": Silent("administrators are told by letter, and look at a list"),
+    "settings": Silent("every process reads them anew each few seconds"),
+    "user_settings": Silent("one's own; nobody else sees them"),
+    "letter_hours": Silent("what was told within the hour, so that it is told once"),
+    "inspections": Silent("which night was inspected last"),
     "installation": Silent("made once and never changed"),
+    "schema": Silent("the number of the database, changed while no instance runs"),
+    "schema_aside": Silent("what a way down of the database took out of documents"),
 }
 
 

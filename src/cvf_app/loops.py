@@ -10,6 +10,7 @@ cancelled and does not outlive this process; it is the thin, unlimited form of w
 import asyncio
 import os
 import signal
+import time
 from collections.abc import Awaitable, Callable, Coroutine
 from concurrent.futures import ThreadPoolExecutor
 from functools import cache, partial
@@ -17,7 +18,7 @@ from typing import Any, ParamSpec, TypeVar
 
 import structlog
 
-from cvf_app import errors
+from cvf_app import errors, metrics
 from cvf_app.child import A, Child, Progress, R, call_of, result_of
 
 P = ParamSpec("P")
@@ -25,6 +26,7 @@ T = TypeVar("T")
 
 THREADS = 8
 GRACE_SECONDS = 5.0
+LAG_SECONDS = 0.5
 log = structlog.get_logger("cv3.loops")
 
 
@@ -35,6 +37,7 @@ class Loops:
         """Begin with none."""
         self._tasks: dict[str, asyncio.Task[None]] = {}
         self._stopping = False
+        self._dead: list[str] = []
 
     def start(self, name: str, loop: Callable[[], Coroutine[Any, Any, None]]) -> None:
         """Run a loop until `stop`; if it ends before, the process ends too."""
@@ -60,6 +63,11 @@ class Loops:
         """The names of the loops that run."""
         return tuple(name for name, task in self._tasks.items() if not task.done())
 
+    @property
+    def dead(self) -> tuple[str, ...]:
+        """The names of the loops that ended although they should not have."""
+        return tuple(self._dead)
+
     async def stop(self) -> None:
         """Cancel every loop and wait until each has put its things away."""
         self._stopping = True
@@ -72,8 +80,17 @@ class Loops:
         if self._stopping:
             return
         fault = None if task.cancelled() else task.exception()
+        self._dead.append(name)
         log.critical("loop_ended", loop=name, exc_info=fault)
         os.kill(os.getpid(), signal.SIGTERM)
+
+
+async def feel_lag() -> None:
+    """Measure, twice a second, how late the event loop comes to what is due."""
+    while True:
+        due = time.perf_counter() + LAG_SECONDS
+        await asyncio.sleep(LAG_SECONDS)
+        metrics.loop_lag_seconds.observe(max(0.0, time.perf_counter() - due))
 
 
 async def in_thread(function: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:

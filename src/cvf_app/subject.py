@@ -3,6 +3,7 @@
 It stands below the features since pipelines make subjects, the engine indexes them
 and sources keep them. The fields are those of the published prose (`HPO`, `VARIANT`, …)
 with demographics as fields of their own; a term may carry a qualifier (`{"0001250": 25}`).
+Beside it stand the kinds of data that subjects can have, which sources, queries and settings name.
 """
 
 from enum import Enum
@@ -80,3 +81,26 @@ class Subject(Wire, frozen=True, kw_only=True):
     variant: tuple[Variant, ...] = msgspec.field(name="VARIANT", default=())
     alleles: tuple[GeneAlleles, ...] = msgspec.field(name="ALLELES", default=())
     eav: dict[str, EavValue] = msgspec.field(name="EAV", default_factory=dict)
+
+
+class SubjectCapability(Wire, frozen=True, kw_only=True):
+    """Which demographics at least one subject has; `age` stands for all three ages."""
+
+    age: bool = False
+    gender: bool = False
+    family_type: bool = False
+    affected: bool = False
+
+
+class Capability(Wire, frozen=True, kw_only=True):
+    """Kinds of data that at least one subject has; in a query: kinds that a source must have."""
+
+    subject: bool = False
+    genes: bool = False
+    hpo: bool = False
+    ordo: bool = False
+    snomed: bool = False
+    variant: bool = False
+    source: bool = False
+    eav: bool = False
+    subject_capability: SubjectCapability = SubjectCapability()

@@ -15,7 +15,7 @@ from quart import Quart
 from quart.typing import TestClientProtocol as QuartClient
 
 import cvf_app
-from cvf_app.web.access import who_may_call
+from cvf_app.web.access import is_for_operators, who_may_call
 from cvf_app.web.errors import install
 from cvf_app.web.openapi import bp
 from cvf_app.web.openapi_bundle import FOLDER, bundle
@@ -95,8 +95,11 @@ class TestRoutes:
             endpoint = served(app).get(where)
             if endpoint is None:
                 continue
-            roles = who_may_call(app.view_functions[endpoint])
-            if bool(roles) != bool(operation["security"]):
+            view = app.view_functions[endpoint]
+            roles = who_may_call(view)
+            if bool(roles or is_for_operators(view)) != bool(operation["security"]):
+                wrong.append(where)
+            if is_for_operators(view) != (operation["security"] == [{"sharedSecret": []}]):
                 wrong.append(where)
             told = set(re.findall(r"`(\w+)`", operation["description"].partition("Roles:")[2]))
             if told and told != {role.value for role in roles}:

@@ -7,6 +7,7 @@ import time
 from dataclasses import dataclass
 from datetime import timedelta
 
+import msgspec
 import pytest
 from joserfc import jwt
 from joserfc.jwk import RSAKey
@@ -16,10 +17,11 @@ from cvf_app.backends.http import Http
 from cvf_app.backends.keystore import FileKeyStore
 from cvf_app.backends.mongo import Mongo
 from cvf_app.clock import now
-from cvf_app.errors import Unavailable
+from cvf_app.errors import Invalid, Unavailable
 from cvf_app.ids import new_id
 from cvf_app.parts import provide
 from cvf_app.principal import Role
+from cvf_app.users.identity import NewAccount
 from cvf_app.users.identity.oidc import CLIENT_SECRET, Oidc
 from cvf_app.users.identity.scim import SCIM_CLIENT, Scim
 from cvf_app.users.model import NewUser
@@ -365,6 +367,22 @@ class TestProvider:
         await instance.accounts.set_active(account, active=False)
         with pytest.raises(PermissionError):
             await instance.code("locked", made["initialPassword"])
+
+    async def test_account_is_changed_and_removed_and_never_invited(self, instance):
+        person = NewAccount(username="mona", email="m@example.org", first_name="", last_name="")
+        made = await instance.accounts.create(person, "a first password")
+        with pytest.raises(Invalid):
+            await instance.accounts.create(msgspec.structs.replace(person, username="m2"), None)
+        assert instance.accounts.invites is False
+        with pytest.raises(Unavailable):
+            await instance.accounts.invite(made)
+        changed = msgspec.structs.replace(person, email="n@example.org", first_name="Mona")
+        await instance.accounts.change(made, changed)
+        assert (await instance.accounts.find("mona")).email == "n@example.org"
+        await instance.code("mona", "a first password")
+        for _ in range(2):
+            await instance.accounts.delete(made)
+        assert await instance.accounts.find("mona") is None
 
     async def test_tokens_stay_good_while_the_provider_is_down(self, instance):
         token = await instance.administrator()

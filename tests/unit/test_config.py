@@ -58,6 +58,24 @@ class TestLoad:
         [
             ({"MongoDB": {"Port": []}}, "$.MongoDB.Port"),
             ({"MongoDB": {"Port": "many"}}, "$.MongoDB.Port"),
+            ({"Email": {"SMTP": {"Host": "mail"}}}, "$.Email.From.Address"),
+            ({"Email": {"Sender": "nobody"}}, "$.Email.Sender"),
+            ({"Email": {"From": {"Name": "a\nb"}}}, "$.Email.From.Name"),
+            ({"Logging": {"Loki": {"Enabled": True}}}, "$.Logging.Loki.Endpoint"),
+            (
+                {"Logging": {"Loki": {"Enabled": True, "Endpoint": "http://u:p@loki:3100"}}},
+                "$.Logging.Loki.Endpoint",
+            ),
+            ({"Logging": {"Loki": {"Tags": {"1st": "x"}}}}, "$.Logging.Loki.Tags.1st"),
+            (
+                {"Logging": {"SplunkHEC": {"Enabled": True, "HecEndpoint": "splunk:8088"}}},
+                "$.Logging.SplunkHEC.HecEndpoint",
+            ),
+            (
+                {"Logging": {"SplunkHEC": {"Enabled": True, "HecEndpoint": "https://s:8088"}}},
+                "$.Logging.SplunkHEC.Token",
+            ),
+            ({"Logging": {"BackupCount": -1}}, "$.Logging.MaxBytes"),
             ({"Redis": {"Port": 70000}}, "$.Redis.Port"),
             ({"Data": {}}, "$.Data"),
             ({"Nonsense": {}}, "$"),
@@ -104,3 +122,87 @@ class TestSurroundings:
         around = surroundings({"CV3_APP_PATH": "/srv/cv3", "CV3_DUTIES": "query"})
         assert around.config_path == Path("/srv/cv3/instance_config.json")
         assert around.duties == "query"
+
+    def test_what_opens_vault_is_not_shown_when_it_is_printed(self):
+        around = surroundings({"VAULT_ROLE_ID": "hidden", "VAULT_SECRET_ID": "hidden"})
+        assert (around.vault_role_id, around.vault_secret_id) == ("hidden", "hidden")
+        assert "hidden" not in repr(around) + str(around)
+
+
+class TestEnvironment:
+    @pytest.mark.parametrize(
+        ("name", "text", "read"),
+        [
+            ("CV3__MongoDB__Port", "27018", lambda config: config.mongo_db.port == "27018"),
+            ("CV3__MongoDB__MaxJobs", "7", lambda config: config.mongo_db.max_jobs == 7),
+            ("CV3__Redis__Cluster", "True", lambda config: config.redis.cluster),
+            ("CV3__Keycloak__URL", "https://k", lambda config: config.keycloak.url == "https://k"),
+            (
+                "CV3__Keycloak__RedirectURLs",
+                "https://a/, https://b/",
+                lambda config: config.keycloak.redirect_urls == ("https://a/", "https://b/"),
+            ),
+            (
+                "CV3__Data__ValidFileFormats",
+                '["csv"]',
+                lambda config: config.data.valid_file_formats == ("csv",),
+            ),
+            (
+                "CV3__Email__SMTP__Authentication__Password",
+                "12",
+                lambda config: config.email.smtp.authentication.password == "12",
+            ),
+            (
+                "CV3__Logging__Loki__Tags__site",
+                "leicester",
+                lambda config: config.logging.loki.tags == {"site": "leicester"},
+            ),
+            (
+                "CV3__Jobs__Sizes__small__Cores",
+                "2",
+                lambda config: config.jobs.sizes["small"].cores == 2,
+            ),
+            ("CV3__Mode", "local", lambda config: config.mode is Mode.LOCAL),
+            ("CV3__Jobs__Types", '{"ingest": "large"}', lambda config: config.jobs.types),
+        ],
+    )
+    def test_a_variable_wins_over_the_file_and_shows_in_the_digest(self, name, text, read):
+        plain, changed = load(EXAMPLE, {}), load(EXAMPLE, {name: text})
+        assert not read(plain)
+        assert read(changed)
+        assert plain.digest != changed.digest
+
+    def test_the_rest_of_a_block_stays_as_the_file_has_it(self, edited):
+        path = edited(MongoDB={"Host": "db", "Database": "one"})
+        config = load(path, {"CV3__MongoDB__Database": "two", "CV3_BIND": "x"})
+        assert (config.mongo_db.host, config.mongo_db.database) == ("db", "two")
+
+    def test_a_block_that_the_file_lacks_may_come_from_the_environment(self, edited):
+        path = edited()
+        path.write_text(json.dumps({"Data": {"UploadPath": "/x"}}))
+        assert load(path, {"CV3__Vault__Host": "https://v"}).vault.host == "https://v"
+
+    @pytest.mark.parametrize(
+        ("name", "told"),
+        [
+            ("CV3__MongoDB__Prot", "Did you mean 'Port'?"),
+            ("CV3__MONGODB__Port", "Did you mean 'MongoDB'?"),
+            ("CV3__Nothing__Like", "no key"),
+            ("CV3__MongoDB__Port__More", "no key"),
+            ("CV3__MongoDB", "a block"),
+            ("CV3__", "no key"),
+            ("CV3__Redis__Cluster", "true or false"),
+            ("CV3__MongoDB__MaxJobs", "not what its key takes"),
+        ],
+    )
+    def test_a_wrong_name_or_value_is_refused_without_telling_the_value(self, name, told):
+        with pytest.raises(Invalid) as refused:
+            load(EXAMPLE, {name: "s3cret value"})
+        assert told in refused.value.sentence
+        assert "s3cret" not in refused.value.sentence
+        assert name in refused.value.sentence
+
+    def test_a_value_of_the_wrong_type_is_refused_by_its_path(self):
+        with pytest.raises(Invalid) as refused:
+            load(EXAMPLE, {"CV3__MongoDB__MaxJobs": "1.5"})
+        assert refused.value.path == "$.MongoDB.MaxJobs"

@@ -14,7 +14,8 @@ import ipaddress
 import json as jsonlib
 import socket
 import time
-from collections.abc import Mapping
+from collections.abc import AsyncIterator, Mapping
+from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from typing import Self
 
@@ -23,6 +24,7 @@ import structlog
 from aiohttp.abc import AbstractResolver, ResolveResult
 from yarl import URL
 
+from cvf_app import metrics
 from cvf_app.errors import CafeVariomeError, Invalid, PeerFailed, Unavailable
 from cvf_app.wire import decode
 
@@ -31,6 +33,7 @@ log = structlog.get_logger("cv3.http")
 _LARGEST_ANSWER = 16 * 1024 * 1024
 _USUAL_PORTS = (443, 8443)
 _SUCCESS = range(200, 300)
+_SERVER_FAULT = 500
 _BLOCKED = tuple(
     ipaddress.ip_network(block)
     for block in (
@@ -190,6 +193,17 @@ class Http:
         kind = {} if body is None else {"Content-Type": "application/json"}
         return await self._request(method, url, service, {**kind, **(headers or {})}, body=body)
 
+    async def post(
+        self, url: str, body: bytes, *, service: str, headers: Mapping[str, str]
+    ) -> Answer:
+        """Post bytes that are no single JSON value and return whatever is answered.
+
+        Raises:
+            Unavailable: a configured service did not answer.
+            PeerFailed: another target did not answer.
+        """
+        return await self._request("POST", url, service, headers, body=body)
+
     async def _request(  # noqa: PLR0913 - one place for all that a request can have
         self,
         method: str,
@@ -207,17 +221,22 @@ class Http:
         try:
             if not configured:
                 _check_foreign(target)
-            async with session.request(
-                method,
-                target,
-                data=form if body is None else body,
-                headers=headers,
-                allow_redirects=False,
-            ) as response:
+            async with (
+                _counted(service if configured else "") as call,
+                session.request(
+                    method,
+                    target,
+                    data=form if body is None else body,
+                    headers=headers,
+                    allow_redirects=False,
+                ) as response,
+            ):
                 content = await _read_capped(response)
+                if response.status >= _SERVER_FAULT:
+                    call.outcome = "failed"
                 return Answer(status=response.status, headers=dict(response.headers), body=content)
         except (aiohttp.ClientError, TimeoutError, OSError, _Refused) as fault:
-            log.warning("request_failed", host=target.host, service=service, cause=repr(fault))
+            log.warning("request_failed", host=target.host, service=service, cause=fault)
             if not configured:
                 await asyncio.sleep(max(0.0, started + self._least_seconds - time.monotonic()))
             raise self._failure(url, service) from fault
@@ -229,6 +248,16 @@ class Http:
         if self._is_configured(_target(url)):
             return Unavailable(f"{service or 'A service'} did not answer as it should; try later.")
         return PeerFailed(f"{service or 'The address'} could not be reached.")
+
+
+@asynccontextmanager
+async def _counted(service: str) -> AsyncIterator[metrics.ServiceCall]:
+    """Count a call of a configured service under its name in one word: `identity-provider`."""
+    if not service:
+        yield metrics.ServiceCall(outcome="")
+        return
+    with metrics.service_call(service.lower().removeprefix("the ").replace(" ", "-")) as call:
+        yield call
 
 
 class _Refused(Exception):

@@ -18,8 +18,9 @@ from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, Protocol, Self
-from urllib.parse import quote
+from urllib.parse import parse_qsl, quote, urlsplit
 
+from cvf_app.backends.seen import Seen
 from cvf_app.errors import Conflict, StorageFull, TooLarge, Unavailable
 
 # Motor reads the size of its thread pool from the environment while it is imported and has no
@@ -49,7 +50,7 @@ Sort = Sequence[tuple[str, int]]
 
 SELECTION_MS = 3000
 ANSWER_MS = 60_000
-_AUTHENTICATION_CODES = frozenset({13, 18})
+_NOT_ALLOWED, _NOT_LOGGED_IN = 13, 18
 _FULL_CODES = frozenset({39, 14031})
 _DUPLICATE = 11000
 
@@ -306,19 +307,21 @@ class Mongo:
         Raises:
             Unavailable: the address is none.
         """
+        ours: dict[str, Any] = {
+            "maxPoolSize": max_connections,
+            "serverSelectionTimeoutMS": SELECTION_MS,
+            "connectTimeoutMS": SELECTION_MS,
+            "waitQueueTimeoutMS": SELECTION_MS,
+            "socketTimeoutMS": ANSWER_MS,
+            "w": "majority",
+            "journal": True,
+            "appname": "cafe-variome",
+        }
         try:
-            client: AsyncIOMotorClient[Document] = AsyncIOMotorClient(
-                uri,
-                maxPoolSize=max_connections,
-                serverSelectionTimeoutMS=SELECTION_MS,
-                connectTimeoutMS=SELECTION_MS,
-                waitQueueTimeoutMS=SELECTION_MS,
-                socketTimeoutMS=ANSWER_MS,
-                tz_aware=True,
-                w="majority",
-                journal=True,
-                appname="cafe-variome",
-            )
+            # The driver lets keywords win over the address; what stands there is meant.
+            named = {name.lower() for name, _ in parse_qsl(urlsplit(uri).query)}
+            kept = {name: value for name, value in ours.items() if name.lower() not in named}
+            client: AsyncIOMotorClient[Document] = AsyncIOMotorClient(uri, tz_aware=True, **kept)
         except (ConfigurationError, ValueError) as fault:
             raise Unavailable(
                 "The address of the database is not one that MongoDB knows."
@@ -342,6 +345,25 @@ class Mongo:
         """
         with _edge():
             await self._database.command("ping")
+
+    async def command(self, command: Document) -> Document:
+        """Run a command of the database's administration, as MongoDB's manual names it.
+
+        Raises:
+            Unavailable: there was no answer, or the database's user may not do this.
+        """
+        with _edge():
+            return dict(await self._database.command(command))
+
+    async def seen(self) -> Seen:
+        """Ask the server which one it is.
+
+        Raises:
+            Unavailable: it did not answer.
+        """
+        with _edge():
+            told = await self._database.command("buildInfo")
+        return Seen(name="MongoDB protocol", version=str(told.get("version", "")))
 
     async def drop(self) -> None:
         """Remove the whole database; for tests and for a fresh start only."""
@@ -409,6 +431,11 @@ def _foreseen(fault: OperationFailure) -> Conflict | StorageFull | Unavailable |
         return Conflict("There is such an entry already.")
     if fault.code in _FULL_CODES:
         return StorageFull("The database has no room left.")
-    if fault.code in _AUTHENTICATION_CODES:
+    if fault.code == _NOT_LOGGED_IN:
         return Unavailable("The database refuses our credentials.")
+    if fault.code == _NOT_ALLOWED:
+        return Unavailable(
+            "The database does not let its user do this: the instance needs the role readWrite, "
+            "and changes of the schema the role dbAdmin too."
+        )
     return None

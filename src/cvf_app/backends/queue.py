@@ -64,7 +64,7 @@ class Queue:
                 docket = await self._ringing()
                 await docket.add("ring", key=job_id)(job_id)
         except (RedisError, OSError, TimeoutError) as fault:
-            log.warning("doorbell_silent", job_id=job_id, cause=repr(fault))
+            log.warning("doorbell_silent", job_id=job_id, cause=fault)
             return False
         return True
 
@@ -90,7 +90,7 @@ class Queue:
                     ) as worker:
                         await worker.run_forever()
             except (RedisError, OSError) as fault:
-                log.warning("doorbell_lost", cause=repr(fault))
+                log.warning("doorbell_lost", cause=fault)
             # pydocket answers a cancel by ending well, which must not look like a lost connection.
             task = asyncio.current_task()
             if task is not None and task.cancelling():

@@ -1,4 +1,4 @@
-"""Redis behind one small class: whether it answers, how it is addressed, and shared values.
+"""Redis behind one small class: whether it answers, how it is addressed, shared values, locks.
 
 Promises: a server that does not answer becomes `Unavailable` within two seconds; at most
 `max_connections` are open and a call waits for a free one instead of failing. Works over
@@ -7,8 +7,8 @@ a unix socket or TCP, with Redis from 6.2 and Valkey.
 
 import asyncio
 import random
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import asynccontextmanager, contextmanager, suppress
 from typing import Self
 from urllib.parse import quote, urlencode
 
@@ -16,7 +16,9 @@ from redis.asyncio import BlockingConnectionPool
 from redis.asyncio import Redis as Client
 from redis.exceptions import RedisError, WatchError
 
+from cvf_app.backends.seen import Seen
 from cvf_app.errors import Unavailable
+from cvf_app.ids import new_id
 
 ANSWER_SECONDS = 2.0
 _TRIES = 50
@@ -51,6 +53,19 @@ class Redis:
         with _edge():
             await self._client.ping()
 
+    async def seen(self) -> Seen:
+        """Ask the server which one it is (`INFO server`).
+
+        Raises:
+            Unavailable: it did not answer.
+        """
+        with _edge():
+            told = await self._client.info("server")
+        name = "Valkey" if "valkey_version" in told else "Redis"
+        version = told.get("valkey_version") or told.get("redis_version", "")
+        mode = told.get("server_mode") or told.get("redis_mode", "")
+        return Seen(name=name, version=str(version), mode=str(mode))
+
     async def change(
         self, key: str, change: Callable[[bytes | None], bytes], *, roster: str, seconds: int
     ) -> None:
@@ -76,6 +91,49 @@ class Redis:
                     else:
                         return
         raise Unavailable("The short-term store (Redis) is too busy.")
+
+    async def count(self, key: str, seconds: int) -> int:
+        """Count one more under a key and return how many; it begins anew so long after the first.
+
+        Raises:
+            Unavailable: there was no answer.
+        """
+        with _edge():
+            async with self._client.pipeline(transaction=True) as pipe:
+                pipe.set(key, 0, ex=seconds, nx=True)
+                pipe.incr(key)
+                return int((await pipe.execute())[-1])
+
+    @asynccontextmanager
+    async def alone(self, key: str, seconds: int) -> AsyncIterator[None]:
+        """Keep all other processes from the same key within the block, for so many seconds at most.
+
+        Raises:
+            Unavailable: there was no answer, or others had the key for too long.
+        """
+        mine = new_id().encode()
+        for _ in range(_TRIES):
+            with _edge():
+                if await self._client.set(key, mine, nx=True, ex=seconds):
+                    break
+            await asyncio.sleep(random.uniform(0.01, 0.2))  # noqa: S311 - a pause
+        else:
+            raise Unavailable("Others are doing the same just now; try again in a minute.")
+        try:
+            yield
+        finally:
+            await self._let_go(key, mine)
+
+    async def _let_go(self, key: str, mine: bytes) -> None:
+        with _edge():
+            async with self._client.pipeline(transaction=True) as pipe:
+                await pipe.watch(key)
+                if _bytes(await pipe.get(key)) != mine:
+                    return  # it lapsed, and may be somebody else's by now
+                pipe.multi()  # type: ignore[no-untyped-call]  # the driver has no type for it
+                pipe.delete(key)
+                with suppress(WatchError):
+                    await pipe.execute()
 
     async def roster(self, roster: str) -> tuple[bytes, ...]:
         """Return the values of all keys of a roster; those that are gone leave it.

@@ -70,6 +70,10 @@ class SealedFolder:
         """Say whether there is a record of this name."""
         return (self._records / name).exists()
 
+    def count(self, prefix: str) -> int:
+        """Return how many records have a name that begins so."""
+        return sum(1 for file in self._records.iterdir() if file.name.startswith(prefix))
+
     def load(self, name: str) -> bytes | None:
         """Return a record's content, or none.
 

@@ -7,15 +7,22 @@ import typer
 from rich.markup import escape
 
 from cvf_app.console import (
+    access_requests,
     attributes,
+    backup,
+    db,
+    doctor,
     files,
     groups,
     jobs,
+    keys,
+    mail,
     people,
     pipelines,
     query,
     samples,
     sources,
+    upkeep,
 )
 from cvf_app.console.failures import EXIT_CODES, REFUSED, Failure
 from cvf_app.console.here import Here, instance_folder, settings_folder
@@ -31,15 +38,19 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     rich_markup_mode="rich",
 )
-for part in (people, sources, query, jobs, samples):
+for part in (people, sources, query, jobs, samples, upkeep, backup, doctor):
     part.add_to(app)
 app.add_typer(people.users, name="users")
+app.add_typer(access_requests.access_requests, name="access-requests")
 app.add_typer(sources.sources, name="sources")
 app.add_typer(files.files, name="files")
 app.add_typer(pipelines.pipelines, name="pipelines")
 app.add_typer(attributes.attributes, name="attributes")
 app.add_typer(groups.groups, name="groups")
 app.add_typer(jobs.jobs, name="jobs")
+app.add_typer(keys.keys, name="keys")
+app.add_typer(mail.mail, name="mail")
+app.add_typer(db.db, name="db")
 
 
 @app.callback()

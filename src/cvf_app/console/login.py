@@ -2,6 +2,7 @@
 
 With a browser the code comes to a loopback address of ours; on the machine of a local
 instance the provider's form is walked with the administrator's own login, without a browser.
+On a machine without one the person confirms elsewhere: see `device.py`.
 """
 
 import base64
@@ -34,6 +35,12 @@ class Provider(Heard, frozen=True, kw_only=True):
     # Published with an underscore.
     client_id: str = msgspec.field(name="client_id")
     authorization_endpoint: str
+    device_authorization_endpoint: str | None = None
+
+
+def provider_of(server: Server) -> Provider:
+    """Ask an instance where to log in."""
+    return convert(server.get("/config/keycloak"), Provider)
 
 
 def log_in(address: str, fetch: Fetch) -> Session:
@@ -43,7 +50,7 @@ def log_in(address: str, fetch: Fetch) -> Session:
         Failure: the provider or the instance refused.
     """
     server = Server(address)
-    provider = convert(server.get("/config/keycloak"), Provider)
+    provider = provider_of(server)
     verifier, state, nonce = (secrets.token_urlsafe(n) for n in (48, 24, 24))
     asked = {
         "response_type": "code",

@@ -16,6 +16,8 @@ class BitmapCache:
         self._lock = threading.Lock()
         self._kept: OrderedDict[Hashable, tuple[BitMap, int]] = OrderedDict()
         self._bytes = 0
+        self._hits = 0
+        self._misses = 0
 
     def get(self, name: Hashable, make: Callable[[], BitMap]) -> BitMap:
         """Return the bitmap of this name, making it if it is not there."""
@@ -23,7 +25,9 @@ class BitmapCache:
             found = self._kept.get(name)
             if found is not None:
                 self._kept.move_to_end(name)
+                self._hits += 1
                 return found[0]
+            self._misses += 1
         # Made outside the lock: two threads may make the same, which costs time but no correctness.
         bitmap = make()
         self._put(name, bitmap)
@@ -34,6 +38,13 @@ class BitmapCache:
         with self._lock:
             self._kept.clear()
             self._bytes = 0
+
+    def drain(self) -> tuple[int, int]:
+        """Return how often something was there and was not, since the last call."""
+        with self._lock:
+            counted = self._hits, self._misses
+            self._hits = self._misses = 0
+            return counted
 
     @property
     def size(self) -> int:

@@ -296,6 +296,10 @@ class Generation:
                 self._frequencies = known
         return known.get((gene, mutation), 0.0)
 
+    def looks(self) -> tuple[int, int]:
+        """Return how often a bitmap was in the cache and was not, since the last call."""
+        return self._cache.drain()
+
     def forget(self) -> None:
         """Drop the cache, as if just opened."""
         self._cache.clear()

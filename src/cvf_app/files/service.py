@@ -318,7 +318,7 @@ class Files:
     async def _is_there(self, file: StoredFile) -> bool:
         there = await self._place.exists(file.sha256)
         if there and not file.ready and await self._store.set_ready(file.file_id, ready=True):
-            log.info("content_is_back", file_id=file.file_id, name=file.name)
+            log.info("content_is_back", file_id=file.file_id)
         return there
 
     async def _face(self, lost: list[StoredFile]) -> None:
@@ -331,9 +331,9 @@ class Files:
             if await self._is_there(file):
                 continue
             if await self._store.remove_free(file.file_id):
-                log.warning("file_gone", file_id=file.file_id, name=file.name)
+                log.warning("file_gone", file_id=file.file_id)
             elif await self._store.set_ready(file.file_id, ready=False):
-                log.warning("held_file_is_missing", file_id=file.file_id, name=file.name)
+                log.warning("held_file_is_missing", file_id=file.file_id)
 
     async def _let_go(self, sha256: str) -> None:
         if not await self._used(sha256):

@@ -11,6 +11,7 @@ from functools import partial
 from typing import Protocol
 from uuid import UUID, uuid5
 
+from cvf_app import metrics
 from cvf_app.clock import Clock
 from cvf_app.errors import Conflict, Invalid, NotFound, TimedOut, TooLarge
 from cvf_app.files.form import Form, Incoming, boundary
@@ -118,6 +119,7 @@ class Uploads:
                 )
             if staged is None:
                 raise Invalid("The form has no field named file.", path="$.file")
+            metrics.upload_bytes.inc(staged.size)
             chunk = read_label({**query, **form.fields}, filename)
             return await self._keep_chunk(grant, chunk, staged)
         finally:
@@ -161,6 +163,7 @@ class Uploads:
                     await self._check_first(upload, staged, kind)
                 if staged.size:
                     await upload.add_range(staged, at)
+                    metrics.upload_bytes.inc(staged.size)
                 at += staged.size
             finally:
                 await self._place.discard(staged)
@@ -190,6 +193,7 @@ class Uploads:
                     kinds += await self._take_apart(file, spool, staged)
                     continue
                 kept = await self._place.stage(file.content, LARGEST_FILE)
+                metrics.upload_bytes.inc(kept.size)
                 staged.append((name, kept))
                 kinds.append(await self.kind_of(name, kept))
             if not staged:

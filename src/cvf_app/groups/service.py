@@ -138,6 +138,21 @@ class Groups:
             "Others are changing discovery groups of this source at the same time; try again."
         )
 
+    async def forget_user(self, user_id: UserId) -> None:
+        """Take a user out of every group, as when they are deleted; safe to repeat."""
+        for _ in range(_TRIES):
+            found = await self._store.list_with_user(user_id)
+            if not found:
+                return
+            for group, version in found:
+                left = tuple(other for other in group.assigned_users if other != user_id)
+                await self._store.replace(
+                    msgspec.structs.replace(group, assigned_users=left), version
+                )
+        raise Conflict(
+            "Others are changing discovery groups of this user at the same time; try again."
+        )
+
     async def _check(self, group: DiscoveryGroup) -> None:
         if not group.group_name.strip() or len(group.group_name) > LONGEST_NAME:
             raise Invalid(

@@ -62,6 +62,12 @@ class GroupStore:
             _read(document) for document in await self._groups.find({"assignedSources": source_id})
         )
 
+    async def list_with_user(self, user_id: UserId) -> tuple[Versioned, ...]:
+        """Return the groups of every network that a user is in, with their versions."""
+        return tuple(
+            _read(document) for document in await self._groups.find({"assignedUsers": user_id})
+        )
+
     async def replace(self, group: DiscoveryGroup, version: int) -> bool:
         """Write a group over this version; false means that somebody else changed it first."""
         change = {"$set": {**_fields(group), "version": version + 1}}

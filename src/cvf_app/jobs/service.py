@@ -4,11 +4,12 @@ import asyncio
 import hashlib
 from collections.abc import AsyncIterator, Callable, Collection
 from dataclasses import dataclass
+from datetime import datetime
 from typing import Any, Protocol
 
 import msgspec
 
-from cvf_app import config
+from cvf_app import config, metrics
 from cvf_app.clock import Clock, epoch
 from cvf_app.errors import Conflict, NotFound
 from cvf_app.ids import new_id
@@ -27,7 +28,6 @@ from cvf_app.jobs.model import (
 from cvf_app.jobs.sizes import SMALL, Sizes
 from cvf_app.jobs.store import JobStore, KeptJob
 from cvf_app.jobs.workload import Limits
-from cvf_app.metrics import jobs as gauge
 from cvf_app.principal import Principal, Role, UserId
 from cvf_app.wire import Job, encode, plain
 
@@ -68,6 +68,7 @@ class Jobs:
         self._queue = queue
         self._clock = clock
         self._own_sizes: dict[str, str] = {}
+        self._measured: set[tuple[str, str]] = set()
         self.sizes = sizes or Sizes.of(config.Jobs())
 
     def know(self, handlers: Handlers) -> None:
@@ -215,9 +216,16 @@ class Jobs:
         return Deleted(deleted=count)
 
     async def measure(self) -> None:
-        """Set the gauge of jobs by kind and state."""
-        for (task, state), count in (await self._store.counts()).items():
-            gauge.labels(task, state).set(count)
+        """Set the gauges of jobs by kind and state, and of those that wait."""
+        counts = await self._store.counts()
+        # A kind of which the last job was deleted is 0 from now on, not what it was.
+        for task, state in self._measured - counts.keys():
+            metrics.jobs.labels(task, state).set(0)
+        for (task, state), count in counts.items():
+            metrics.jobs.labels(task, state).set(count)
+        self._measured = set(counts)
+        waiting = (count for (_, state), count in counts.items() if state == JobState.WAITING.value)
+        metrics.queue_depth.labels("jobs").set(sum(waiting))
 
     async def cancel(self, job_id: JobId, asker: Principal | None = None) -> JobDocument:
         """Cancel a job and return it: one that never began has ended, another is being stopped.
@@ -263,6 +271,10 @@ class Jobs:
         """Return jobs of these kinds to be claimed: never rung, or left by a dead worker."""
         found = await self._store.due(tasks, self._clock().timestamp(), limit)
         return tuple(self._due(kept) for kept in found)
+
+    async def stuck(self, waiting: datetime, left: datetime) -> tuple[JobId, ...]:
+        """Return jobs due since before `waiting` and not begun, or left before `left`."""
+        return await self._store.stuck(waiting.timestamp(), left.timestamp())
 
     async def due(self, job_id: JobId, tasks: Collection[str]) -> Due | None:
         """Return a job of these kinds if it could be claimed now, else nothing."""

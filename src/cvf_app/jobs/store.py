@@ -157,6 +157,13 @@ class JobStore:
         ]
         return tuple(_read(each) for each in found[:limit])
 
+    async def stuck(self, waiting: float, left: float) -> tuple[JobId, ...]:
+        """Return jobs that could be run since a moment, and ones whose lease ran out before one."""
+        late = {"state": JobState.WAITING.value, "notBefore": {"$lt": waiting}}
+        lost = {"state": _HELD, "leaseUntil": {"$lt": left}}
+        found = [await self._jobs.find(where, fields={"_id": 1}) for where in (late, lost)]
+        return tuple(JobId(each["_id"]) for part in found for each in part)
+
     async def claim(  # noqa: PLR0913 - what a claim writes
         self,
         seen: KeptJob,

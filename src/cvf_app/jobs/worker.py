@@ -36,6 +36,7 @@ from cvf_app.metrics import job_slots
 from cvf_app.wire import Job, convert
 
 SWEEP_SECONDS = 2.0
+_LOOK_SECONDS = 0.1
 _STOPPING = "the worker is being shut down"
 log = structlog.get_logger("cv3.jobs")
 
@@ -68,6 +69,20 @@ class Worker:
         self._slots = asyncio.Semaphore(slots)
         self._count = slots
         self._mine: set[JobId] = set()
+        self._left: float | None = None
+
+    def leave(self) -> None:
+        """Begin no more jobs; others find what waits."""
+        if self._left is None:
+            self._left = asyncio.get_running_loop().time()
+
+    async def finish(self, seconds: float) -> None:
+        """Wait until the running jobs have ended, at most so long after we were told to leave."""
+        self.leave()
+        with suppress(TimeoutError):
+            async with asyncio.timeout_at((self._left or 0.0) + seconds):
+                while self._mine:  # noqa: ASYNC110 - once, at the end; nobody else needs to hear it
+                    await asyncio.sleep(_LOOK_SECONDS)
 
     async def run(self) -> None:
         """Work until cancelled; then hand back what is running."""
@@ -121,7 +136,7 @@ class Worker:
 
     async def _attend(self, group: asyncio.TaskGroup, due: Due) -> None:
         """Wait for a slot, reserve, claim the job and begin it; nothing if it is not for us."""
-        if due.job_id in self._mine:
+        if due.job_id in self._mine or self._left is not None:
             return
         self._mine.add(due.job_id)
         lease: Lease | None = None
@@ -129,7 +144,7 @@ class Worker:
             await self._slots.acquire()
             job_slots.inc()
             try:
-                if await self._reserve(due):
+                if self._left is None and await self._reserve(due):
                     lease = await self._jobs.claim(due.job_id, self._tasks)
             except Unavailable as fault:
                 log.warning("claim_failed", job_id=due.job_id, cause=fault.sentence)

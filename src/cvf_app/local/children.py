@@ -6,7 +6,6 @@ stop. Nothing here starts anything.
 
 import importlib.util
 import os
-import shlex
 import shutil
 import sys
 from collections.abc import Mapping
@@ -15,10 +14,12 @@ from pathlib import Path
 
 from cvf_app.errors import Invalid
 from cvf_app.local.layout import Layout, Ports
-from cvf_app.local.ports import LOOPBACK
+from cvf_app.local.ports import LOOPBACK, Address
 
 CANAILLE = Path(__file__).parent / "canaille"
 SOURCES = Path(__file__).parent.parent.parent
+# An index on very many documents takes minutes.
+_SECONDS_TO_UPGRADE = 3600.0
 _SECONDS_TO_START = 60.0
 _VALKEY_MEMORY = "256mb"
 
@@ -29,6 +30,8 @@ class Child:
 
     `port`, `socket` and `path` say where it answers when it is ready (a port alone: it accepts;
     with `path`: HTTP 200). `once` marks a step that ends by itself before the next one starts.
+    A process of the app (`is_app`) inherits the socket bound at `bind`, and with `private` one
+    more, on which it alone is asked.
     """
 
     name: str
@@ -41,7 +44,10 @@ class Child:
     path: str = ""
     stop_seconds: float = 10.0
     ready_seconds: float = _SECONDS_TO_START
-    inherits_socket: bool = False
+    bind: Address | None = None
+    private: bool = False
+    is_app: bool = False
+    pid_file: Path | None = None
     once: bool = False
 
 
@@ -156,39 +162,17 @@ def installation(layout: Layout, subject: str, username: str, email: str) -> Chi
     )
 
 
-def app(
-    config: Path, log: Path, port: int, environ: Mapping[str, str], more: tuple[str, ...] = ()
-) -> Child:
-    """Return the app itself: one Hypercorn process on the guard's socket.
-
-    `CV3_APP_COMMAND` replaces the whole command (with `{fd}` for the socket), for tests.
-    """
-    grace = environ.get("CV3_GRACEFUL_TIMEOUT", "30")
-    if not grace.isdecimal():
-        raise Invalid(f"CV3_GRACEFUL_TIMEOUT is a number of seconds, not '{grace}'.")
-    if given := environ.get("CV3_APP_COMMAND"):
-        command = tuple(shlex.split(given))
-    else:
-        # One worker in the process itself: several drop requests on TERM (decision 33).
-        loop = "uvloop" if importlib.util.find_spec("uvloop") else "asyncio"
-        command = (
-            *_hypercorn(environ),
-            *(environ.get("CV3_APP_MODULE", "cvf_app.app:app"), "-w", "0", "-k", loop),
-            *("-b", "fd://{fd}", "--graceful-timeout", grace, *more),
-        )
+def upgrading(layout: Layout) -> Child:
+    """Return the step that brings the database up to date; on one that is, it does nothing."""
     return Child(
-        name="app",
-        doing="Starting Cafe Variome",
-        command=command,
-        log=log,
-        environment={"CV3_CONFIG": str(config), "PYTHONPATH": str(SOURCES)},
-        port=port,
-        path="/health/ready",
-        stop_seconds=float(grace) + 5,
-        inherits_socket=True,
+        name="schema",
+        doing="Bringing the database up to date",
+        command=(
+            *(sys.executable, "-m", "cvf_app.console", "db", "upgrade"),
+            *("--config", str(layout.config)),
+        ),
+        log=layout.logs / "schema.log",
+        environment={"PYTHONPATH": str(SOURCES), "NO_COLOR": "1"},
+        ready_seconds=_SECONDS_TO_UPGRADE,
+        once=True,
     )
-
-
-def _hypercorn(environ: Mapping[str, str]) -> tuple[str, ...]:
-    named = environ.get("CV3_HYPERCORN_PATH")
-    return (named,) if named else (sys.executable, "-m", "hypercorn")

@@ -1,86 +1,35 @@
-"""What a person does with an instance: bring it up, stop it, ask how it is, read its logs.
+"""What a person does with an instance: bring it up, stop it, reload it, remove it.
 
 The guard does the work in the background; here it is started and watched. Everything goes to
 standard error but what was asked for (status, logs), so that output can be piped.
 """
 
-import asyncio
+import os
 import signal
 import subprocess
 import sys
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 
+from cvf_app import config as configuration
 from cvf_app.errors import Conflict, Invalid
-from cvf_app.local import making, probe
+from cvf_app.local import daemon, making
+from cvf_app.local.apps import grace, groups
 from cvf_app.local.daemon import bind_of
-from cvf_app.local.guard import GuardStatus, Lock
+from cvf_app.local.guard import GuardStatus
+from cvf_app.local.instance import Instance
 from cvf_app.local.layout import Administrator, Layout, LocalState, Ports, read
 from cvf_app.local.ports import parse
 from cvf_app.local.processes import send, wait_gone
-from cvf_app.wire import encode
+from cvf_app.local.shown import NOT_RUNNING, down, is_healthy, say
 
 _POLL_SECONDS = 0.1
+_IS_BINARY = bool(getattr(sys, "frozen", False))
 _SECONDS_UP = 240.0
 _SECONDS_STOP = 120.0
+_SECONDS_RELOAD = 600.0
 _SAY_AGAIN_SECONDS = 10.0
-NOT_RUNNING = 3
-
-
-@dataclass(frozen=True, kw_only=True)
-class Instance:
-    """One instance: its folder, and in full mode its configuration file."""
-
-    folder: Path
-    config: Path | None = None
-
-    @property
-    def layout(self) -> Layout:
-        """Return the paths inside the folder."""
-        return Layout(self.folder)
-
-    @property
-    def lock(self) -> Lock:
-        """Return the lock of its guard."""
-        return Lock(self.layout.lock)
-
-
-def say(line: str) -> None:
-    """Tell the person something, at once."""
-    sys.stderr.write(f"{line}\n")
-    sys.stderr.flush()
-
-
-def data_folder(given: Path | None, environ: Mapping[str, str]) -> Path:
-    """Return the folder of the local instance: given, CV3_DATA, else beside the script."""
-    chosen = given or Path(
-        environ.get("CV3_DATA") or Path(environ.get("CV3_HERE", ".")) / "instance"
-    )
-    return chosen.expanduser().resolve()
-
-
-def find(given: Path | None, environ: Mapping[str, str]) -> Instance:
-    """Return the instance that is meant: a local folder, or a configuration of full mode.
-
-    Raises:
-        Invalid: there is neither.
-    """
-    folder = data_folder(given, environ)
-    app_folder = Path(environ.get("CV3_APP_PATH", ".")).resolve()
-    config = Path(environ.get("CV3_CONFIG") or app_folder / "instance_config.json").resolve()
-    local_is_meant = given is not None or "CV3_DATA" in environ
-    if not local_is_meant and config.exists() and not (config.parent / "local.json").exists():
-        return Instance(folder=app_folder, config=config)
-    if not local_is_meant and config.exists():
-        return Instance(folder=config.parent)
-    if Layout(folder).state.exists():
-        return Instance(folder=folder)
-    raise Invalid(
-        f"There is no instance in {folder} and no configuration at {config}. "
-        "Make a local instance with: ./CafeVariome3.sh local"
-    )
 
 
 def up(instance: Instance, environ: dict[str, str], *, new_ports: bool) -> int:
@@ -116,16 +65,82 @@ def start(instance: Instance, environ: dict[str, str], duties: Sequence[str]) ->
     if instance.lock.is_held():
         say("It runs already.")
         return 0
-    if duties:
-        environ["CV3_DUTIES"] = ",".join(duties)
+    wish(instance, environ, duties)
     if instance.config is None:
         return up(instance, environ, new_ports=False)
-    instance.layout.run.mkdir(parents=True, exist_ok=True, mode=0o700)
-    instance.layout.logs.mkdir(exist_ok=True, mode=0o700)
+    instance.layout.make_run()
     _launch(instance, environ)
     status = _await_ready(instance)
-    say(f"Cafe Variome 3 is ready: {status.address}")
+    waited = down(status.address) if status.address else ""
+    if waited:
+        say(f"Cafe Variome 3 runs at {status.address}, but is not ready: {waited}")
+        say("It goes on trying. What is wrong and what to do: cvf doctor")
+        return 1
+    say(f"Cafe Variome 3 is ready: {status.address or 'no pages, see status'}")
     return 0
+
+
+def wish(instance: Instance, environ: dict[str, str], duties: Sequence[str]) -> None:
+    """Put the duties that were asked for where the guard looks, and see that all of it can be.
+
+    In full mode each word is a process of its own (commas join duties in one).
+
+    Raises:
+        Invalid: a word is no duty, or a number or an address is none.
+    """
+    if duties:
+        environ["CV3_DUTIES"] = (" " if instance.config else ",").join(duties)
+    grace(environ)
+    found = groups(environ, parse(environ.get("CV3_BIND") or daemon.FULL_BIND))
+    if environ.get("CV3_DUTIES"):
+        # Imported here: the table names the pages of every feature, which nothing else here needs.
+        from cvf_app.duties import parse as parse_duties  # noqa: PLC0415 - see above
+
+        for group in found:
+            parse_duties(group.duties)
+
+
+def run(instance: Instance, environ: dict[str, str], duties: Sequence[str]) -> int:
+    """Keep the instance in the foreground, for a service manager or a container.
+
+    Raises:
+        Invalid: it is no instance of full mode.
+    """
+    if instance.config is None:
+        raise Invalid("'run' is for full mode; a local instance is started with: start")
+    wish(instance, environ, duties)
+    os.environ.update(environ)
+    os.chdir(instance.folder)
+    return daemon.main(
+        ["--data", str(instance.folder), "--config", str(instance.config), "--foreground"]
+    )
+
+
+def reload(instance: Instance) -> int:
+    """Restart the app's processes one after the other, so that nobody is turned away meanwhile.
+
+    Raises:
+        Invalid: the configuration as it is now is wrong; nothing was touched.
+    """
+    guard = instance.lock.holder()
+    told = read(instance.layout.status, GuardStatus)
+    if guard is None or told is None:
+        say("It is not running. Start it with: ./CafeVariome3.sh start")
+        return NOT_RUNNING
+    configuration.load(instance.config or instance.layout.config)
+    send(guard, signal.SIGHUP)
+    until = time.monotonic() + _SECONDS_RELOAD
+    while time.monotonic() < until:
+        now = read(instance.layout.status, GuardStatus)
+        if now is None:
+            raise Conflict(f"The guard ended meanwhile; see {_guard_log(instance)}.")
+        if now.reload.number > told.reload.number and now.reload.state != "running":
+            if now.reload.state == "failed":
+                raise Conflict(f"Not reloaded: {now.reload.sentence}.")
+            say("Reloaded: every process is new.")
+            return 0
+        time.sleep(_POLL_SECONDS)
+    raise Conflict(f"It was not reloaded in {_SECONDS_RELOAD:.0f} s; see {_guard_log(instance)}.")
 
 
 def stop(instance: Instance) -> int:
@@ -136,10 +151,16 @@ def stop(instance: Instance) -> int:
         return 0
     say("Stopping (requests and jobs may finish) ...")
     send(guard, signal.SIGTERM)
-    if not wait_gone(guard, _SECONDS_STOP):
+    if not wait_gone(guard, _SECONDS_STOP + grace(os.environ)):
         raise Conflict(f"The guard (process {guard.pid}) does not end; see {_guard_log(instance)}.")
     say("Stopped.")
     return 0
+
+
+def restart(instance: Instance, environ: dict[str, str], duties: Sequence[str]) -> int:
+    """Stop and start again, with other duties if such are named."""
+    stop(instance)
+    return start(instance, environ, duties)
 
 
 def reset(instance: Instance, *, sure: bool) -> bool:
@@ -161,36 +182,6 @@ def reset(instance: Instance, *, sure: bool) -> bool:
     return True
 
 
-def status(instance: Instance, *, as_json: bool) -> int:
-    """Say how the parts are; 0 when all run."""
-    told = read(instance.layout.status, GuardStatus) if instance.lock.is_held() else None
-    if told is None:
-        say("It is not running. Start it with: ./CafeVariome3.sh start")
-        return NOT_RUNNING
-    if as_json:
-        print(encode(told).decode())
-    else:
-        print(f"{told.state:<10} {told.address}  (guard: process {told.guard.pid})")
-        for child in told.children:
-            pid = str(child.process.pid) if child.process else "-"
-            print(
-                f"  {child.name:<10} {child.state:<11} process {pid:<8} restarts {child.restarts}"
-            )
-    well = all(child.state in {"running", "done"} for child in told.children)
-    return 0 if well and told.state == "ready" else 1
-
-
-def logs(instance: Instance, parts: Sequence[str], lines: int) -> int:
-    """Print the last lines of each log."""
-    for log in sorted(instance.layout.logs.glob("*.log")):
-        if parts and log.stem not in parts:
-            continue
-        print(f"== {log}")
-        for line in log.read_text(errors="replace").splitlines()[-lines:]:
-            print(line)
-    return 0
-
-
 def _guard_log(instance: Instance) -> Path:
     return instance.layout.logs / "guard.log"
 
@@ -199,6 +190,9 @@ def _launch(instance: Instance, environ: Mapping[str, str]) -> None:
     command = [sys.executable, "-m", "cvf_app.local.daemon", "--data", str(instance.folder)]
     if instance.config is not None:
         command += ["--config", str(instance.config)]
+    if _IS_BINARY:
+        # Else it would live in the folder that our own process unpacked, and removes at its end.
+        environ = {**environ, "PYINSTALLER_RESET_ENVIRONMENT": "1"}
     with _guard_log(instance).open("ab") as log:
         guard = subprocess.Popen(
             command,
@@ -207,7 +201,8 @@ def _launch(instance: Instance, environ: Mapping[str, str]) -> None:
             stderr=log,
             env=dict(environ),
             start_new_session=True,
-            cwd=instance.folder if instance.config is None else None,
+            # The same wherever it is started from.
+            cwd=instance.folder,
         )
     until = time.monotonic() + _SECONDS_STOP
     while not _status_of(instance, guard.pid):
@@ -221,7 +216,8 @@ def _launch(instance: Instance, environ: Mapping[str, str]) -> None:
 
 def _status_of(instance: Instance, pid: int) -> GuardStatus | None:
     told = read(instance.layout.status, GuardStatus)
-    return told if told is not None and told.guard.pid == pid else None
+    # A binary unpacks itself in a first process, and works in a second.
+    return told if told is not None and (told.guard.pid == pid or _IS_BINARY) else None
 
 
 def _await_ready(instance: Instance) -> GuardStatus:
@@ -235,19 +231,20 @@ def _await_ready(instance: Instance) -> GuardStatus:
         told = read(instance.layout.status, GuardStatus)
         if told is None and not instance.lock.is_held():
             raise Conflict(f"The guard ended before all was ready; see {_guard_log(instance)}.")
-        lost = [child.name for child in told.children if child.state == "given up"] if told else []
+        children = told.children if told else ()
+        lost = [child for child in children if child.state == "given up"]
         if lost:
-            log = instance.layout.logs / f"{lost[0]}.log"
+            log = Path(lost[0].log)
             last = log.read_text(errors="replace").strip().splitlines()[-1:]
             raise Conflict(
-                f"The part '{lost[0]}' does not start: {' '.join(last)} (the whole is in {log}). "
-                "When that is mended: ./CafeVariome3.sh restart"
+                f"The part '{lost[0].name}' does not start: {' '.join(last)} "
+                f"(the whole is in {log}). When that is mended: ./CafeVariome3.sh restart"
             )
-        if told is not None and told.state == "ready" and _is_healthy(told.address):
+        # In full mode what the app needs may be down; that is said, and no fault of it.
+        enough = told is not None and told.state == "ready"
+        if told and enough and (instance.config is not None or is_healthy(told.address)):
             return told
-        open_ones = (
-            [child.doing for child in told.children if child.state == "starting"] if told else []
-        )
+        open_ones = [child.doing for child in children if child.state == "starting"]
         doing = open_ones[0] if open_ones else said
         waited = time.monotonic() - began
         if doing != said:
@@ -258,14 +255,6 @@ def _await_ready(instance: Instance) -> GuardStatus:
             said_at = waited
         time.sleep(_POLL_SECONDS)
     raise Conflict(f"It was not ready in {_SECONDS_UP:.0f} s; see ./CafeVariome3.sh logs")
-
-
-def _is_healthy(address: str) -> bool:
-    _, port = parse(address.removeprefix("http://"))
-    try:
-        return asyncio.run(probe.page(port, "/health/ready")) == "200"
-    except OSError:
-        return False
 
 
 def _greet(layout: Layout, seconds: float) -> None:

@@ -16,6 +16,7 @@ from cvf_app.wire import Wire, decode, encode
 
 T = TypeVar("T")
 _LONGEST_SOCKET_PATH = 100
+_LONGEST_SOCKET_NAME = 20
 
 
 class Ports(Wire, frozen=True, kw_only=True):
@@ -109,17 +110,36 @@ class Layout:
         return self.folder / "data"
 
     @property
+    def metrics(self) -> Path:
+        """Return the folder in which the processes of the app share their metrics."""
+        return self.folder / "metrics"
+
+    @property
     def valkey_socket(self) -> Path:
-        """Return the broker's socket: in the folder, or where its path is short enough.
+        """Return the broker's socket."""
+        return self.socket("valkey.sock")
+
+    def socket(self, name: str) -> Path:
+        """Return the place of a unix socket: in the folder, or where its path is short enough.
 
         A unix socket's path has about 104 characters at most, so a deep folder gets one
         in the temporary folder, in a folder of ours that nobody else may enter.
         """
-        inside = self.run / "valkey.sock"
+        inside = self.run / name
         if len(str(inside)) <= _LONGEST_SOCKET_PATH:
             return inside
         short = hashlib.sha256(str(self.folder).encode()).hexdigest()[:16]
-        return Path(tempfile.gettempdir()) / f"cv3-{os.getuid()}-{short}" / "valkey.sock"
+        return Path(tempfile.gettempdir()) / f"cv3-{os.getuid()}-{short}" / name
+
+    def make_run(self) -> None:
+        """Make what a guard needs, for the owner alone; what is there already stays as it is.
+
+        Raises:
+            Invalid: a folder belongs to somebody else or cannot be made.
+        """
+        sockets = self.socket("x" * _LONGEST_SOCKET_NAME).parent
+        for folder in (self.logs, self.run, sockets, self.metrics):
+            _own(folder)
 
     def make(self) -> None:
         """Make the folders that are missing, for the owner alone.
@@ -130,14 +150,16 @@ class Layout:
         socket_folder = self.valkey_socket.parent
         inside = (self.secrets, self.logs, self.run, self.uploads)
         for folder in (self.folder, *inside, socket_folder):
-            try:
-                folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-                folder.chmod(0o700)
-            except OSError as fault:
-                raise Invalid(
-                    f"The folder {folder} cannot be made ours: {fault.strerror}."
-                ) from fault
+            _own(folder)
         self.database_settings.touch(mode=0o600)
+
+
+def _own(folder: Path) -> None:
+    try:
+        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        folder.chmod(0o700)
+    except OSError as fault:
+        raise Invalid(f"The folder {folder} cannot be made ours: {fault.strerror}.") from fault
 
 
 def write(path: Path, value: object) -> None:

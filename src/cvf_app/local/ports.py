@@ -8,6 +8,8 @@ from cvf_app.errors import Conflict, Invalid
 from cvf_app.local.layout import Ports
 
 LOOPBACK = "127.0.0.1"
+Address = tuple[str, int]
+"""Host and port."""
 _BACKLOG = 1024
 _FIRST = 20_000
 _COUNT = 12_000  # up to 32,000: below the ports that systems hand to outgoing connections
@@ -25,18 +27,18 @@ def choose(folder: Path) -> Ports:
     return Ports(app=next(free), database=next(free), identity=next(free))
 
 
-def is_free(port: int) -> bool:
-    """Say whether nobody listens on this loopback port."""
-    with socket.socket() as probe:
+def is_free(port: int, host: str = LOOPBACK) -> bool:
+    """Say whether nobody listens on this port, of loopback unless another address is given."""
+    with socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET) as probe:
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
-            probe.bind((LOOPBACK, port))
+            probe.bind((host, port))
         except OSError:
             return False
         return True
 
 
-def parse(bind: str) -> tuple[str, int]:
+def parse(bind: str) -> Address:
     """Read `host:port`.
 
     Raises:
@@ -48,6 +50,26 @@ def parse(bind: str) -> tuple[str, int]:
             f"'{bind}' is no address to listen on; write host:port, as in 127.0.0.1:5000."
         )
     return host.strip("[]"), int(port)
+
+
+def reachable(host: str) -> str:
+    """Return where we reach what listens there: a wildcard listens on loopback, too."""
+    return {"0.0.0.0": LOOPBACK, "::": "::1"}.get(host, host)  # noqa: S104 - compared, not bound
+
+
+def written(address: Address) -> str:
+    """Write an address for people and for URLs."""
+    host, port = address
+    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+
+
+def private_socket(path: Path) -> socket.socket:
+    """Bind a socket in a folder of ours, on which one process is asked how it is."""
+    path.unlink(missing_ok=True)
+    bound = socket.socket(socket.AF_UNIX)
+    bound.bind(str(path))
+    bound.listen(_BACKLOG)
+    return bound
 
 
 def refuse_public(host: str) -> None:

@@ -22,7 +22,7 @@ from cvf_app.records.model import (
     SubjectFilter,
     VariantFilter,
 )
-from cvf_app.sources.model import Capability
+from cvf_app.subject import Capability
 
 OLDEST = 100
 
@@ -56,6 +56,21 @@ _COMPARISONS = {
     EavRelation.NUMERIC_GREATER_THAN_OR_EQUAL: plan.Comparison.AT_LEAST,
     EavRelation.NUMERIC_LESS_THAN_OR_EQUAL: plan.Comparison.AT_MOST,
 }
+
+
+def kind_of(query: RecordQuery) -> str:
+    """Return what a query filters, in one word for statistics; without any filter, `everybody`."""
+    filters = {
+        "subject": query.subject is not None,
+        "hpo": bool(query.hpo),
+        "ordo": bool(query.ordo),
+        "genes": bool(query.genes),
+        "snomed": bool(query.snomed),
+        "variant": bool(query.variant),
+        "eav": bool(query.eav),
+    }
+    given = [name for name, there in filters.items() if there]
+    return "mixed" if len(given) > 1 else next(iter(given), "everybody")
 
 
 def compile_query(query: RecordQuery) -> plan.Plan:

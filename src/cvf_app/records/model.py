@@ -14,8 +14,7 @@ import msgspec
 from cvf_app.groups.model import Depth
 from cvf_app.ids import NetworkId, NodeId, SourceId
 from cvf_app.principal import UserId
-from cvf_app.sources.model import Capability
-from cvf_app.subject import Mutation
+from cvf_app.subject import Capability, Mutation
 from cvf_app.wire import Wire
 
 QueryId = NewType("QueryId", str)

@@ -25,7 +25,7 @@ from cvf_app.loops import in_thread
 from cvf_app.networks.service import Networks
 from cvf_app.principal import Principal, UserId
 from cvf_app.records.bell import Bell
-from cvf_app.records.compile import compile_query
+from cvf_app.records.compile import compile_query, kind_of
 from cvf_app.records.disclose import Findings, disclose, nothing_found
 from cvf_app.records.model import (
     Done,
@@ -210,6 +210,11 @@ class Records:
                 continue
             self._take(_Claim(replace(query, attempts=query.attempts + 1), lease, until))
 
+    async def measure(self) -> None:
+        """Set the gauge of queries that nobody answers yet."""
+        waiting = await self._store.count_lapsed(self._clock().timestamp())
+        metrics.queue_depth.labels("queries").set(waiting)
+
     async def work(self) -> None:
         """Answer claimed queries one after the other; a process runs `SLOTS` of these."""
         while True:
@@ -248,7 +253,11 @@ class Records:
 
     async def _finish(self, claim: _Claim, status: QueryStatus) -> None:
         if await self._store.finish(claim.query.query_id, claim.lease, status):
-            metrics.queries.labels(status.value).inc()
+            kind = kind_of(claim.query.question)
+            metrics.queries.labels(kind, status.value).inc()
+            seconds = self._clock().timestamp() - claim.query.created_at
+            # The clock may have been set back meanwhile.
+            metrics.query_seconds.labels(kind).observe(max(0.0, seconds))
         self._bell.ring(claim.query.query_id)
         self._ended.ring(claim.query.query_id)
 
@@ -317,6 +326,8 @@ def _look(
     if generation is None:
         return disclose(nothing_found(source), allowed, asked)
     hits = evaluate(generation, compiled)
+    found_in_cache, read = generation.looks()
+    metrics.count_cache("bitmaps", hits=found_in_cache, misses=read)
     found = Findings(
         source=source,
         count=hits.count,

@@ -112,6 +112,10 @@ class RecordStore:
         found = await self._queries.find(where, sort=[("leaseUntil", 1)], limit=limit)
         return tuple(_read(document) for document in found)
 
+    async def count_lapsed(self, moment: float) -> int:
+        """Return how many queries wait for somebody to answer them."""
+        return await self._queries.count({"status": _OPEN, "leaseUntil": {"$lt": moment}})
+
     async def claim(self, query_id: QueryId, lease: str, moment: float, until: float) -> bool:
         """Take a query whose lease has lapsed; of two who try, one gets it."""
         where = {"_id": query_id, "status": _OPEN, "leaseUntil": {"$lt": moment}}

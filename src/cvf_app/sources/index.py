@@ -3,7 +3,8 @@
 from collections.abc import Iterable, Mapping
 
 from cvf_app.errors import Invalid
-from cvf_app.sources.model import Capability, EavIndex, SubjectCapability
+from cvf_app.sources.model import EavIndex
+from cvf_app.subject import Capability, SubjectCapability
 
 MOST_VALUES = 200
 MOST_ENTRIES = 20_000

@@ -9,33 +9,11 @@ from cvf_app.ids import SourceId
 from cvf_app.jobs.model import JobId
 from cvf_app.pipelines.attributes import AttributeSchema, AttributeType, Mismatch
 from cvf_app.pipelines.model import FilePipeline, PipelineId, Refusal
+from cvf_app.subject import Capability
 from cvf_app.wire import Job, Wire
 
 DataFileId = NewType("DataFileId", str)
 SourceName = Annotated[str, msgspec.Meta(pattern="^[a-zA-Z0-9]+$", max_length=128)]
-
-
-class SubjectCapability(Wire, frozen=True, kw_only=True):
-    """Which demographics at least one subject has; `age` stands for all three ages."""
-
-    age: bool = False
-    gender: bool = False
-    family_type: bool = False
-    affected: bool = False
-
-
-class Capability(Wire, frozen=True, kw_only=True):
-    """Kinds of data that at least one subject has; in a query: kinds that a source must have."""
-
-    subject: bool = False
-    genes: bool = False
-    hpo: bool = False
-    ordo: bool = False
-    snomed: bool = False
-    variant: bool = False
-    source: bool = False
-    eav: bool = False
-    subject_capability: SubjectCapability = SubjectCapability()
 
 
 class EavIndex(Wire, frozen=True, kw_only=True):

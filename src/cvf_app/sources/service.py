@@ -9,6 +9,7 @@ from uuid import UUID
 import msgspec
 import structlog
 
+from cvf_app import metrics
 from cvf_app.clock import epoch, now
 from cvf_app.engine.segments import Generation
 from cvf_app.errors import Conflict, Invalid, NotFound, Unavailable
@@ -230,7 +231,9 @@ class Sources:
         held = self._open.get(source_id)
         if held is not None and held.folder == folder:
             self._open.move_to_end(source_id)
+            metrics.count_cache("segments", hits=1)
             return held
+        metrics.count_cache("segments", misses=1)
         try:
             opened = await in_thread(_opened, folder)
         except Unavailable:
@@ -243,6 +246,14 @@ class Sources:
         if len(self._open) > _MOST_OPEN:
             self._open.popitem(last=False)
         return opened
+
+    async def measure(self) -> None:
+        """Set the gauges of sources by status and of all their subjects."""
+        found = await self.store.find_all(None)
+        for online in (True, False):
+            count = sum(1 for source, _ in found if source.online is online)
+            metrics.sources.labels("online" if online else "offline").set(count)
+        metrics.subjects.set(sum(contents.record_count for _, contents in found))
 
     async def eav_index(self, source_id: SourceId) -> EavIndex:
         """Return a source's attributes and values with their display names.

@@ -179,7 +179,7 @@ class Hub:
                         await self._pass_on([_read(entry) for entry in entries])
             except Unavailable as fault:
                 if not self._blind:
-                    log.warning("updates_lost_sight", cause=repr(fault.__cause__))
+                    log.warning("updates_lost_sight", cause=fault.__cause__)
                 self._blind = True
             await asyncio.sleep(AGAIN_SECONDS)
 

@@ -83,7 +83,7 @@ class Outbox:
             async with asyncio.timeout(ASK_SECONDS):
                 return await self._interfaces[interface].audience(tuple(ids))
         except (CafeVariomeError, TimeoutError) as fault:
-            log.warning("audience_unknown", interface=interface, cause=repr(fault))
+            log.warning("audience_unknown", interface=interface, cause=fault)
             return None
 
     async def drain(self) -> None:
@@ -119,7 +119,7 @@ class Outbox:
         except Unavailable as fault:
             self._pending.put_back(taken)
             if not self._waits:
-                log.warning("updates_wait", count=len(taken), cause=repr(fault.__cause__))
+                log.warning("updates_wait", count=len(taken), cause=fault.__cause__)
             self._waits = True
             return False
         except asyncio.CancelledError:

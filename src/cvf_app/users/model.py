@@ -7,9 +7,15 @@ import msgspec
 from cvf_app.principal import Role, UserId
 from cvf_app.wire import Heard, Wire
 
-Username = Annotated[str, msgspec.Meta(pattern="^[A-Za-z0-9][A-Za-z0-9._@-]{0,127}$")]
-
-Email = Annotated[str, msgspec.Meta(pattern=r"^[^@\s]+@[^@\s]+$", max_length=254)]
+# The end is written out: `$` would let a line break pass.
+END = r"(?![\s\S])"
+Username = Annotated[str, msgspec.Meta(pattern=f"^[A-Za-z0-9][A-Za-z0-9._@+-]{{0,127}}{END}")]
+Email = Annotated[
+    str, msgspec.Meta(pattern=rf"^[^@\s\x00-\x1f\x7f]+@[^@\s\x00-\x1f\x7f]+{END}", max_length=254)
+]
+Line = Annotated[str, msgspec.Meta(pattern=rf"^[^\x00-\x1f\x7f\u2028\u2029]*{END}", max_length=200)]
+Budget = Annotated[int, msgspec.Meta(ge=0, le=100)]
+FULL_BUDGET = 100
 
 
 class NewUser(Wire, frozen=True, kw_only=True):
@@ -17,10 +23,23 @@ class NewUser(Wire, frozen=True, kw_only=True):
 
     username: Username
     email: Email
-    first_name: str = ""
-    last_name: str = ""
-    affiliation: str = ""
+    first_name: Line = ""
+    last_name: Line = ""
+    affiliation: Line = ""
     role: Role = Role.USER
+    budget: Budget = FULL_BUDGET
+
+
+class UserChange(Wire, frozen=True, kw_only=True):
+    """Fields of a local user to change; what is not given stays."""
+
+    email: Email | msgspec.UnsetType = msgspec.UNSET
+    first_name: Line | msgspec.UnsetType = msgspec.UNSET
+    last_name: Line | msgspec.UnsetType = msgspec.UNSET
+    affiliation: Line | msgspec.UnsetType = msgspec.UNSET
+    role: Role | msgspec.UnsetType = msgspec.UNSET
+    active: bool | msgspec.UnsetType = msgspec.UNSET
+    budget: Budget | msgspec.UnsetType = msgspec.UNSET
 
 
 class User(Wire, frozen=True, kw_only=True):
@@ -63,13 +82,31 @@ class LoginInfo(Wire, frozen=True, kw_only=True):
 
 
 class TokenRequest(Heard, frozen=True, kw_only=True, rename=None):
-    """What a client sends to exchange a code (with its PKCE verifier) or a refresh token."""
+    """What a client sends for tokens: a code of either kind with its verifier, or a refresh."""
 
     grant_type: str
     code: str = ""
     code_verifier: str = ""
     redirect_uri: str = ""
     refresh_token: str = ""
+    device_code: str = ""
+
+
+class DeviceRequest(Wire, frozen=True, kw_only=True, rename=None):
+    """What a client sends to begin a login by device code: the S256 challenge of its verifier."""
+
+    code_challenge: Annotated[str, msgspec.Meta(pattern="^[A-Za-z0-9_-]{43}$")]
+
+
+class DeviceLogin(Heard, frozen=True, kw_only=True, rename=None, omit_defaults=False):
+    """A login that waits for a person's consent elsewhere (RFC 8628, section 3.2); seconds."""
+
+    device_code: str
+    user_code: str
+    verification_uri: str
+    verification_uri_complete: str = ""
+    expires_in: int
+    interval: int = 5
 
 
 class Tokens(Heard, frozen=True, kw_only=True, rename=None, omit_defaults=False):

@@ -9,6 +9,7 @@ from collections.abc import Collection
 
 from cvf_app.backends import mongo
 from cvf_app.backends.mongo import Document, Index
+from cvf_app.backends.sealed_documents import SealedDocuments
 from cvf_app.principal import Role, UserId
 from cvf_app.wire import Wire, convert, plain
 
@@ -22,8 +23,9 @@ INDICES = (
 class KeptUser(Wire, frozen=True, kw_only=True, omit_defaults=False):
     """A local user as stored.
 
-    `attempt` counts the tries to register; `registered` says that one was finished, and
-    `own_account` that the account at the provider is of our making.
+    `attempt` counts the tries to register and the changes after; `registered` says that a try was
+    finished, `own_account` that the account at the provider is of our making, and `permitted`
+    which of a permitted and a revoked login the person was told of last.
     """
 
     user_id: UserId
@@ -36,6 +38,7 @@ class KeptUser(Wire, frozen=True, kw_only=True, omit_defaults=False):
     own_account: bool
     attempt: int
     budget: int
+    permitted: bool = True
 
 
 class UserStore:
@@ -44,6 +47,7 @@ class UserStore:
     def __init__(self, collection: mongo.Collection) -> None:
         """Keep users in this collection."""
         self._users = collection
+        self.sealed = SealedDocuments(collection)
 
     async def prepare(self) -> None:
         """Make the indices; call it when the database is new."""
@@ -88,6 +92,10 @@ class UserStore:
     async def replace_attempt(self, user: KeptUser, attempt: int) -> bool:
         """Put a user in place of the one at this attempt; false if somebody else was faster."""
         return await self._users.replace({"_id": user.user_id, "attempt": attempt}, _document(user))
+
+    async def delete(self, user_id: UserId, attempt: int) -> bool:
+        """Delete a user at this attempt; false if somebody else changed it, or it is gone."""
+        return await self._users.delete_one({"_id": user_id, "attempt": attempt}) == 1
 
 
 def _document(user: KeptUser) -> Document:

@@ -7,7 +7,7 @@ Details of surprises go to the log under the same trace id, never to the caller.
 from uuid import uuid4
 
 import structlog
-from quart import Quart, Response, g
+from quart import Quart, Response, current_app, g
 from werkzeug.exceptions import HTTPException
 
 from cvf_app import errors
@@ -57,6 +57,7 @@ class ErrorBody(Wire, frozen=True, kw_only=True):
 
 def install(app: Quart) -> None:
     """Give every request a trace id and every error its one shape."""
+    app.extensions.setdefault("cv3_credentials_refused", _nobody_hears)
     app.before_request(_trace)
     app.register_error_handler(errors.CafeVariomeError, _foreseen)
     app.register_error_handler(HTTPException, _http)
@@ -88,8 +89,14 @@ async def _foreseen(fault: errors.CafeVariomeError) -> Response:
         response.headers["WWW-Authenticate"] = "Bearer"
     if status == 503:  # noqa: PLR2004 - RFC 9110, section 15.6.4
         response.headers["Retry-After"] = "5"
-        log.warning("service_unavailable", sentence=fault.sentence, cause=repr(fault.__cause__))
+        if isinstance(fault, errors.CredentialsRefused):
+            current_app.extensions["cv3_credentials_refused"](fault)
+        log.warning("service_unavailable", sentence=fault.sentence, cause=fault.__cause__)
     return response
+
+
+def _nobody_hears(fault: errors.CredentialsRefused) -> None:
+    log.warning("credentials_refused", sentence=fault.sentence)
 
 
 async def _http(fault: HTTPException) -> Response:

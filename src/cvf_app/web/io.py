@@ -35,6 +35,18 @@ async def body(kind: type[T]) -> T:
     return decode(await payload(), kind)
 
 
+async def optional_body(kind: type[T], empty: T) -> T:
+    """Read the request's JSON body as a value of this kind; no body is `empty`.
+
+    Raises:
+        Invalid: it is no such value; the path says where.
+        TooLarge: it has more bytes than we read.
+        TimedOut: it did not arrive in time.
+    """
+    received = await payload()
+    return decode(received, kind) if received.strip() else empty
+
+
 async def payload() -> bytes:
     """Return the request's body as it was sent; uploads are read elsewhere, piece by piece.
 

@@ -10,7 +10,9 @@ from typing import Any
 
 from cvf_app.errors import Invalid
 
-FOLDER = Path(__file__).resolve().parents[3] / "openapi"
+_PACKAGED = Path(__file__).resolve().parents[1] / "openapi"
+# In a checkout it stands at the root; a wheel and a binary carry it inside the package.
+FOLDER = _PACKAGED if _PACKAGED.is_dir() else Path(__file__).resolve().parents[3] / "openapi"
 _SECTIONS = {
     "schemas": "schemas",
     "enums": "schemas",

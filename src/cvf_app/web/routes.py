@@ -1,23 +1,25 @@
-"""What every process answers: the instance itself, its health, and its metrics."""
+"""What every process answers: the instance itself and its health."""
 
 import asyncio
-import hmac
 import time
+import tomllib
 from collections.abc import Awaitable, Callable
+from functools import cache
 from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
 
 import msgspec
-from quart import Blueprint, Quart, Response, g, request
+from quart import Blueprint, Response
 
-from cvf_app import metrics
-from cvf_app.config import Prometheus
-from cvf_app.errors import CafeVariomeError, Unauthenticated
+from cvf_app.backends.seen import Seen
+from cvf_app.errors import CafeVariomeError
 from cvf_app.parts import use
-from cvf_app.web.access import bearer, public
+from cvf_app.web.access import public
 from cvf_app.web.io import reply
 from cvf_app.wire import Wire
 
-Check = Callable[[], Awaitable[str]]
+About = Callable[[], Awaitable["Description"]]
+Check = Callable[[], Awaitable[Seen]]
 _PATIENCE_SECONDS = 4.0
 bp = Blueprint("instance", __name__)
 
@@ -33,12 +35,26 @@ class Instance(Wire, frozen=True, kw_only=True):
     uptime: str
 
 
+class Description(msgspec.Struct, frozen=True, kw_only=True):
+    """What the settings say of this instance."""
+
+    name: str
+    status: str
+    owner: str = ""
+    owner_address: str = ""
+    owner_email: str = ""
+
+
 class ServiceHealth(Wire, frozen=True, kw_only=True):
-    """One service that we need: whether it answered, how fast, and as what."""
+    """One service that we need: whether it answered, how fast, and what it is."""
 
     ok: bool
     milliseconds: int
     detail: str
+    name: str = ""
+    version: str = ""
+    mode: str = ""
+    warning: str = ""
 
 
 class Health(Wire, frozen=True, kw_only=True):
@@ -56,18 +72,32 @@ class Vitals(msgspec.Struct, frozen=True, kw_only=True):
     """What health needs to know of this process; made by assembly."""
 
     checks: dict[str, Check]
+    # Told with the others; without them this process can do its work all the same.
+    asides: dict[str, Check] = msgspec.field(default_factory=dict)
     mode: str
     config: str
     duties: tuple[str, ...]
     started: float
+    about: About
 
 
+@cache
 def our_version() -> str:
-    """Return the version of this program."""
+    """Return the version of this program: as installed, as built into a binary, or as unpacked."""
     try:
         return version("cafe-variome")
     except PackageNotFoundError:
-        return "3.0.0.dev1"
+        package = Path(__file__).parents[1]
+        built = package / "VERSION"
+        return built.read_text().strip() if built.exists() else _of_checkout(package.parents[1])
+
+
+def _of_checkout(root: Path) -> str:
+    try:
+        told = tomllib.loads((root / "pyproject.toml").read_text())
+    except (OSError, tomllib.TOMLDecodeError):
+        return "unknown"
+    return str(told.get("project", {}).get("version", "unknown"))
 
 
 @bp.get("/")
@@ -78,13 +108,14 @@ async def instance() -> Response:
     minutes, rest = divmod(seconds, 60)
     hours, minutes = divmod(int(minutes), 60)
     uptime = f"{hours % 100:02d}:{minutes:02d}:{rest:04.1f}"
+    about = await use(Vitals).about()
     return reply(
         Instance(
-            name="Cafe Variome",
-            owner="",
-            owner_address="",
-            owner_email="",
-            status="OK",
+            name=about.name,
+            owner=about.owner,
+            owner_address=about.owner_address,
+            owner_email=about.owner_email,
+            status=about.status,
             uptime=uptime,
         )
     )
@@ -106,11 +137,15 @@ class Alive(Wire, frozen=True, kw_only=True):
 @bp.get("/health/ready")
 @public
 async def ready() -> Response:
-    """Ask each service and say whether this process can do its work: 200, else 503."""
+    """Ask each service and say whether this process can do its work: 200, else 503.
+
+    The answer names each service with its version, its mode and how long it took.
+    """
     vitals = use(Vitals)
-    answers = await asyncio.gather(*(_ask(check) for check in vitals.checks.values()))
-    services = dict(zip(vitals.checks, answers, strict=True))
-    is_ready = all(answer.ok for answer in answers)
+    checks = vitals.checks | vitals.asides
+    answers = await asyncio.gather(*(_ask(check) for check in checks.values()))
+    services = dict(zip(checks, answers, strict=True))
+    is_ready = all(services[name].ok for name in vitals.checks)
     health = Health(
         ready=is_ready,
         mode=vitals.mode,
@@ -124,46 +159,21 @@ async def ready() -> Response:
 
 async def _ask(check: Check) -> ServiceHealth:
     begin = time.monotonic()
+    seen = Seen(name="")
     try:
         async with asyncio.timeout(_PATIENCE_SECONDS):
-            detail, ok = await check(), True
+            seen = await check()
+        detail, ok = f"{seen.name} {seen.version}".strip(), True
     except CafeVariomeError as fault:
         detail, ok = fault.sentence, False
     except TimeoutError:
         detail, ok = f"No answer within {_PATIENCE_SECONDS:g} seconds.", False
-    return ServiceHealth(ok=ok, milliseconds=int((time.monotonic() - begin) * 1000), detail=detail)
-
-
-def measure(app: Quart) -> None:
-    """Count requests and their seconds by route template."""
-    app.before_request(_begin)
-    app.after_request(_count)
-
-
-async def _begin() -> None:
-    g.begin = time.perf_counter()
-
-
-async def _count(response: Response) -> Response:
-    route = request.url_rule.rule if request.url_rule else "none"
-    metrics.requests.labels(route, request.method, str(response.status_code)).inc()
-    metrics.request_seconds.labels(route).observe(
-        time.perf_counter() - g.get("begin", time.perf_counter())
+    return ServiceHealth(
+        ok=ok,
+        milliseconds=int((time.monotonic() - begin) * 1000),
+        detail=detail,
+        name=seen.name,
+        version=seen.version,
+        mode=seen.mode,
+        warning=seen.warning,
     )
-    return response
-
-
-def exporter(settings: Prometheus) -> Blueprint:
-    """Make the blueprint of the metrics on their configured path, behind their key if any."""
-    blueprint = Blueprint("exporter", __name__)
-
-    @blueprint.get(settings.path)
-    @public
-    async def scrape() -> Response:
-        if settings.key and not hmac.compare_digest(bearer().encode(), settings.key.encode()):
-            raise Unauthenticated("The key of the metrics is wrong.")
-        return Response(
-            metrics.exposition(), content_type="text/plain; version=0.0.4; charset=utf-8"
-        )
-
-    return blueprint

@@ -12,7 +12,7 @@ from aiohttp import web
 from joserfc import jwt
 from joserfc.jwk import RSAKey
 
-from tests.support.services import REAL
+from tests.support import table
 
 CLIENT = "cafe-variome"
 
@@ -27,6 +27,9 @@ class Issuer:
     address: str = ""
     accounts: dict = field(default_factory=dict)
     runner: web.AppRunner | None = None
+    # Faults: no account is made; or one is made, and the answer is lost.
+    refusing: bool = False
+    losing: bool = False
 
     async def start(self) -> None:
         app = web.Application()
@@ -37,6 +40,8 @@ class Issuer:
                 web.post("/oauth/token", self.client_token),
                 web.get("/scim/v2/Users", self.list_accounts),
                 web.post("/scim/v2/Users", self.create_account),
+                web.patch("/scim/v2/Users/{id}", self.change_account),
+                web.delete("/scim/v2/Users/{id}", self.delete_account),
             ]
         )
         self.runner = web.AppRunner(app)
@@ -44,7 +49,7 @@ class Issuer:
         site = web.TCPSite(self.runner, "127.0.0.1", 0)
         await site.start()
         self.address = f"http://127.0.0.1:{self.runner.addresses[0][1]}"
-        REAL["identity"] = "peer (the login itself: a real provider)"
+        table.stand_in("identity", "our own issuer (the login itself: a real provider)")
 
     async def stop(self) -> None:
         if self.runner is not None:
@@ -89,6 +94,27 @@ class Issuer:
 
     async def create_account(self, request):
         sent = await request.json()
+        if self.refusing:
+            return web.json_response({}, status=500)
         account = {"id": str(uuid4()), "userName": sent["userName"], "active": True}
         self.accounts[sent["userName"]] = account
+        if self.losing:
+            return web.json_response({}, status=500)
         return web.json_response(account, status=201)
+
+    async def change_account(self, request):
+        account = self._account(request)
+        for change in (await request.json())["Operations"]:
+            account[change["path"]] = change["value"]
+        return web.json_response(account)
+
+    async def delete_account(self, request):
+        del self.accounts[self._account(request)["userName"]]
+        return web.Response(status=204)
+
+    def _account(self, request):
+        wanted = request.match_info["id"]
+        for account in self.accounts.values():
+            if account["id"] == wanted:
+                return account
+        raise web.HTTPNotFound

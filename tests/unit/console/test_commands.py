@@ -26,10 +26,12 @@ class TestHelp:
 
     @pytest.mark.parametrize(
         "words",
-        ["login", "whoami", "users add", "sources create", "sources report", "upload", "ingest",
+        ["login", "whoami", "users add", "users role", "users revoke-login", "users delete",
+         "access-requests list", "access-requests approve", "access-requests deny",
+         "sources create", "sources report", "upload", "ingest",
          "remap", "query", "history", "pipelines create", "attributes set", "attributes check",
          "groups create", "jobs follow", "jobs log", "jobs delete", "jobs resources", "sample",
-         "files get"],
+         "files get", "mail test", "mail list", "mail retry", "inspect"],
     )  # fmt: skip
     def test_every_command_has_help(self, words: str) -> None:
         assert RUNNER.invoke(command.app, [*words.split(), "--help"]).exit_code == 0

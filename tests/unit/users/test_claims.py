@@ -36,7 +36,7 @@ class TestReadClaims:
         "changed",
         [
             {"aud": "us"},
-            {"aud": "account", "azp": "us"},
+            {"aud": ["account", "us"], "azp": "us", "client_id": "us"},
             {"exp": at(seconds=-29)},
             {"nbf": at(seconds=29)},
             {"iat": None},
@@ -61,6 +61,12 @@ class TestReadClaims:
             {"aud": None},
             {"aud": "them"},
             {"aud": ["them"], "azp": "them"},
+            # Exchanged for another service: whoever got it must not come back with it.
+            {"aud": ["them"], "azp": "us"},
+            # Another client's token that names us among others.
+            {"aud": ["them", "us"], "azp": "them"},
+            {"aud": ["us"], "client_id": "them"},
+            {"aud": ["us"], "azp": ["us"]},
             {"aud": {"us": 1}},
             {"exp": None},
             {"exp": at(seconds=-31)},

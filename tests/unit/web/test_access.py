@@ -57,6 +57,49 @@ class TestAllow:
             access.check_access(app)
 
 
+class TestMaintenance:
+    @pytest.fixture
+    def closed(self, app):
+        """An app that is maintained."""
+
+        async def sentence():
+            return "Back at noon."
+
+        access.refuse_changes(app)
+        app.extensions["cv3_closed"] = sentence
+
+        @app.route("/thing", methods=["GET", "POST", "PUT", "PATCH", "DELETE"])
+        @access.public
+        async def thing():
+            return reply(DONE)
+
+        @app.post("/login")
+        @access.in_maintenance
+        @access.public
+        async def login():
+            return reply(DONE)
+
+        return app.test_client()
+
+    @pytest.mark.parametrize("method", ["POST", "PUT", "PATCH", "DELETE"])
+    async def test_whatever_changes_something_is_refused_with_the_sentence(self, closed, method):
+        response = await closed.open("/thing", method=method)
+        assert (response.status_code, (await response.get_json())["error"]) == (
+            503,
+            "Back at noon.",
+        )
+
+    async def test_reading_logging_in_and_wrong_addresses_are_answered_as_ever(self, closed):
+        for method, path, status in (
+            ("GET", "/thing", 200),
+            ("HEAD", "/thing", 200),
+            ("POST", "/login", 200),
+            ("POST", "/nowhere", 404),
+            ("POST", "/data", 405),
+        ):
+            assert (await closed.open(path, method=method)).status_code == status
+
+
 class TestErrors:
     async def test_a_surprise_tells_nothing_of_the_inside(self, app):
         response = await app.test_client().get("/broken")

@@ -7,7 +7,7 @@ a provider that lets us make accounts offers it, another leaves that to its own 
 from datetime import datetime
 from typing import Protocol
 
-from cvf_app.users.model import Tokens
+from cvf_app.users.model import DeviceLogin, Tokens
 from cvf_app.wire import Wire
 
 
@@ -22,11 +22,18 @@ class Provider(Wire, frozen=True, kw_only=True):
 
 
 class Claims(Wire, frozen=True, kw_only=True):
-    """What a verified access token says: the provider's lasting name of a person, and when."""
+    """What a verified access token says: the provider's lasting name of a person, and when.
+
+    The names and the address are there if the provider puts them into its tokens.
+    """
 
     subject: str
     issued_at: datetime | None
     expires_at: datetime
+    username: str = ""
+    email: str = ""
+    first_name: str = ""
+    last_name: str = ""
 
 
 class Account(Wire, frozen=True, kw_only=True):
@@ -36,15 +43,17 @@ class Account(Wire, frozen=True, kw_only=True):
     subject: str
     username: str
     active: bool
+    email: str = ""
 
 
 class NewAccount(Wire, frozen=True, kw_only=True):
-    """An account to be made at the provider."""
+    """An account to be made at the provider, or what one is to say from now on."""
 
     username: str
     email: str
     first_name: str
     last_name: str
+    affiliation: str = ""
 
 
 class Identity(Protocol):
@@ -61,6 +70,7 @@ class Identity(Protocol):
         """Exchange a code of the authorization code flow for tokens.
 
         Raises:
+            Invalid: a login may not return to this address.
             Unauthenticated: the provider refuses the code.
             Unavailable: the provider does not answer, or refuses ourselves.
         """
@@ -71,6 +81,32 @@ class Identity(Protocol):
         Raises:
             Unauthenticated: the provider refuses it.
             Unavailable: the provider does not answer, or refuses ourselves.
+        """
+
+    async def start_device(self, challenge: str) -> DeviceLogin:
+        """Begin a login by device code (RFC 8628), bound to a PKCE challenge (S256).
+
+        Raises:
+            Invalid: the provider does not offer it.
+            Unavailable: the provider does not answer, or refuses ourselves.
+        """
+
+    async def poll_device(self, device_code: str, verifier: str) -> Tokens:
+        """Exchange a device code for tokens, once the person has agreed.
+
+        Raises:
+            Pending: nobody has agreed yet.
+            SlowDown: we ask too often.
+            Unauthenticated: nobody agreed in time, or the person said no.
+            Unavailable: the provider does not answer, or refuses ourselves.
+        """
+
+    async def exchange_for(self, token: str, audience: str) -> Tokens:
+        """Exchange a person's access token for one that only `audience` takes (RFC 8693).
+
+        Raises:
+            Unauthenticated: the token is not valid any more.
+            Unavailable: the provider cannot, has not been told of this audience, or is down.
         """
 
     async def verify(self, access_token: str) -> Claims:
@@ -85,14 +121,37 @@ class Identity(Protocol):
 class Accounts(Protocol):
     """A provider that lets us look after its accounts."""
 
-    async def find(self, username: str) -> Account | None:
-        """Return the account of this name, or none."""
+    @property
+    def invites(self) -> bool:
+        """Whether the provider mails its own link to set a password; else we give a first one."""
+        ...
 
-    async def create(self, account: NewAccount, password: str) -> Account:
-        """Make an account with a first password.
+    async def find(self, username: str) -> Account | None:
+        """Return the account of this name, or none; letter case does not count."""
+
+    async def create(self, account: NewAccount, password: str | None) -> Account:
+        """Make an account with a first password; with none, if the provider invites.
 
         Raises:
-            Conflict: there is one of this name.
+            Conflict: there is one of this name or e-mail address.
+            Invalid: the provider does not take the name or the e-mail address.
+        """
+
+    async def invite(self, account: Account) -> None:
+        """Have the provider mail its link to set a password.
+
+        Raises:
+            Unavailable: the provider does not invite, or cannot now.
+        """
+
+    async def delete(self, account: Account) -> None:
+        """Remove an account of our making whose registration failed; one that is gone is fine."""
+
+    async def change(self, account: Account, person: NewAccount) -> None:
+        """Give an account other names, another e-mail address and affiliation; its name stays.
+
+        Raises:
+            Conflict: another account has this e-mail address.
         """
 
     async def set_password(self, account: Account, password: str) -> None:

@@ -54,11 +54,13 @@ CHECKS: Mapping[str, Check] = {
     "typ": lambda value, _: value == "Bearer",
 }
 REQUIRED = ("iss", "sub", "exp")
-# For whom a token is stands in one of two places, so one check (`_is_for_us`) reads both.
-FOR_WHOM = frozenset({"aud", "azp"})
+# For whom a token is, and who asked for it: checked together by `_is_for_us`. A token that was
+# exchanged for another service still names us as its `azp`, so `azp` alone must open nothing;
+# one that another client got for itself and us is not a login of ours.
+FOR_WHOM = frozenset({"aud", "azp", "client_id"})
 UNCHECKED = frozenset(
     {
-        "acr", "allowed-origins", "amr", "at_hash", "auth_time", "client_id", "email",
+        "acr", "allowed-origins", "amr", "at_hash", "auth_time", "email",
         "email_verified", "entitlements", "family_name", "given_name", "groups", "jti", "locale",
         "name", "nonce", "preferred_username", "realm_access", "resource_access", "roles", "scope",
         "session_state", "sid", "updated_at", "zoneinfo",
@@ -92,6 +94,10 @@ def read_claims(
         subject=str(claims["sub"]),
         issued_at=None if issued is None else _moment(issued),
         expires_at=_moment(claims["exp"]),
+        username=_text(claims, "preferred_username"),
+        email=_text(claims, "email"),
+        first_name=_text(claims, "given_name"),
+        last_name=_text(claims, "family_name"),
     )
 
 
@@ -107,7 +113,13 @@ def _passes(name: str, check: Check, claims: Mapping[str, object], expected: Exp
 def _is_for_us(claims: Mapping[str, object], client_id: str) -> bool:
     audience = claims.get("aud")
     listed = audience if isinstance(audience, list) else [audience]
-    return client_id in listed or claims.get("azp") == client_id
+    askers = {str(claims[name]) for name in ("azp", "client_id") if name in claims}
+    return client_id in listed and askers <= {client_id}
+
+
+def _text(claims: Mapping[str, object], name: str) -> str:
+    value = claims.get(name)
+    return value if isinstance(value, str) else ""
 
 
 def _moment(value: object) -> datetime:

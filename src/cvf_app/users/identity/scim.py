@@ -6,6 +6,7 @@ are its one `client_credentials` client; the secret stands in the key store.
 """
 
 import asyncio
+from collections.abc import Mapping
 from datetime import datetime, timedelta
 from typing import TypeVar
 
@@ -28,13 +29,19 @@ _USER = "urn:ietf:params:scim:schemas:core:2.0:User"
 _PATCH = "urn:ietf:params:scim:api:messages:2.0:PatchOp"
 _REFUSED = 400
 _TAKEN = 409
+_GONE = 404
 _MOST_PAGES = 1000
+
+
+class _Address(Heard, frozen=True, kw_only=True):
+    value: str = ""
 
 
 class _User(Heard, frozen=True, kw_only=True):
     id: str
     user_name: str
     active: bool = True
+    emails: tuple[_Address, ...] = ()
 
 
 class _Page(Heard, frozen=True, kw_only=True):
@@ -70,24 +77,34 @@ class Scim:
         accounts = await self.list_accounts()
         return next((each for each in accounts if each.username.casefold() == wanted), None)
 
-    async def create(self, account: NewAccount, password: str) -> Account:
+    @property
+    def invites(self) -> bool:
+        """This provider sends no mail: its accounts get a first password."""
+        return False
+
+    async def invite(self, account: Account) -> None:
+        """Refuse: this provider sends no mail."""
+        raise Unavailable(f"{SERVICE} does not invite {account.username}: it sends no mail.")
+
+    async def delete(self, account: Account) -> None:
+        """Remove an account; one that is gone is fine."""
+        answer = await self._send("DELETE", f"{self._users}/{account.account_id}")
+        if not answer.succeeded and answer.status != _GONE:
+            raise Unavailable(f"{SERVICE} did not remove the account.")
+
+    async def create(self, account: NewAccount, password: str | None) -> Account:
         """Make an account with a first password."""
+        if password is None:
+            raise Invalid("The identity provider sends no invitations; give a first password.")
         if await self.find(account.username) is not None:
             raise Conflict("There is an account of this name at the identity provider already.")
-        full_name = f"{account.first_name} {account.last_name}".strip() or account.username
-        # The provider insists on these two.
-        name = {"formatted": full_name, "familyName": account.last_name or account.username}
-        if account.first_name:
-            name["givenName"] = account.first_name
         answer = await self._send(
             "POST",
             self._users,
             {
                 "schemas": [_USER],
                 "userName": account.username,
-                "name": name,
-                "displayName": full_name,
-                "emails": [{"value": account.email}],
+                **_person(account),
                 "password": password,
                 "active": True,
             },
@@ -98,13 +115,17 @@ class Scim:
             raise Invalid("The identity provider does not take this name or this e-mail address.")
         return _account(_read(answer, _User))
 
+    async def change(self, account: Account, person: NewAccount) -> None:
+        """Give an account other names and another e-mail address; it keeps no affiliation."""
+        await self._patch(account, _person(person))
+
     async def set_password(self, account: Account, password: str) -> None:
         """Give an account another password."""
-        await self._patch(account, "password", password)
+        await self._patch(account, {"password": password})
 
     async def set_active(self, account: Account, *, active: bool) -> None:
         """Let an account log in, or not."""
-        await self._patch(account, "active", active)
+        await self._patch(account, {"active": active})
 
     async def list_accounts(self) -> tuple[Account, ...]:
         """Return all accounts, a page at a time."""
@@ -118,12 +139,14 @@ class Scim:
                 return tuple(found)
         raise Unavailable(f"{SERVICE} lists accounts without end.")
 
-    async def _patch(self, account: Account, path: str, value: object) -> None:
-        change = {"op": "replace", "path": path, "value": value}
+    async def _patch(self, account: Account, values: Mapping[str, object]) -> None:
+        changes = [
+            {"op": "replace", "path": path, "value": value} for path, value in values.items()
+        ]
         answer = await self._send(
             "PATCH",
             f"{self._users}/{account.account_id}",
-            {"schemas": [_PATCH], "Operations": [change]},
+            {"schemas": [_PATCH], "Operations": changes},
         )
         if not answer.succeeded:
             raise Unavailable(f"{SERVICE} did not change the account.")
@@ -155,9 +178,22 @@ class Scim:
             return self._token
 
 
+def _person(account: NewAccount) -> dict[str, object]:
+    full_name = f"{account.first_name} {account.last_name}".strip() or account.username
+    # The provider insists on these two.
+    name = {"formatted": full_name, "familyName": account.last_name or account.username}
+    if account.first_name:
+        name["givenName"] = account.first_name
+    return {"name": name, "displayName": full_name, "emails": [{"value": account.email}]}
+
+
 def _account(user: _User) -> Account:
     return Account(
-        account_id=user.id, subject=user.user_name, username=user.user_name, active=user.active
+        account_id=user.id,
+        subject=user.user_name,
+        username=user.user_name,
+        active=user.active,
+        email=user.emails[0].value if user.emails else "",
     )
 
 

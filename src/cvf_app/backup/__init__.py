@@ -1,0 +1,1 @@
+"""A whole instance in one encrypted file, and back again."""

@@ -1,0 +1,1 @@
+"""Letters to people: kept sealed until a mail server has taken them."""

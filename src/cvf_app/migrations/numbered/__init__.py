@@ -1,0 +1,1 @@
+"""The migrations, a file each; a file that was released is never changed again."""

@@ -1,0 +1,1 @@
+"""Settings of the instance and of each person, maintenance, and what front ends log."""

@@ -1,0 +1,1 @@
+"""Looking after the instance itself: what is out of order is found and told."""

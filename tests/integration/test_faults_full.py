@@ -1,0 +1,249 @@
+"""Services that die under load, and what was promised for it (security design, 5.1).
+
+A whole node answers twenty requests a second while a server is killed and started again. Statuses
+are as promised, nothing that was acknowledged is lost, and nobody restarts the node.
+"""
+
+import asyncio
+import itertools
+from collections.abc import Awaitable, Callable, Iterator
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+import aiohttp
+import pytest
+
+from tests.support import nodes, servers, services
+from tests.support.load import Load, loaded
+from tests.support.nodes import Answer, Node
+from tests.support.proxy import Fault, Proxy
+from tests.support.vaults import share
+
+CALM_SECONDS = 2.0
+OUTAGE_SECONDS = 9.0
+WAITING_SECONDS = 4.0
+PROMISED_SECONDS = 5.0
+RECOVERY_SECONDS = 60
+# The waits are what is tested: an outage has to last longer than the app's own time limits.
+LONG = pytest.mark.timeout(240)
+
+
+@dataclass
+class Stage:
+    """A node, its servers, and what it acknowledged."""
+
+    node: Node
+    mongodb: servers.Running
+    redis: servers.Running
+    vault: servers.Vault
+    proxies: dict[str, Proxy]
+    acknowledged: set[str] = field(default_factory=set)
+    numbers: Iterator[int] = field(default_factory=itertools.count)
+
+    async def live(self, _: int) -> Answer:
+        return await self.node.call("GET", "/health/live", None)
+
+    async def read(self, _: int) -> Answer:
+        return await self.node.call("GET", "/sources/")
+
+    async def write(self, _: int) -> Answer:
+        """Make a source and keep its name when it was acknowledged."""
+        name = f"load{next(self.numbers)}"
+        new = {"sourceType": "internal", "sourceName": name, "displayName": name}
+        answer = await self.node.call("POST", "/sources/", json=new)
+        if answer.status == 200:
+            self.acknowledged.add(name)
+        return answer
+
+    async def ask(self, _: int) -> Answer:
+        """Ask a question and wait for its answer."""
+        headers = {"Prefer": "wait=20"}
+        return await self.node.call("POST", "/record/", json={}, headers=headers)
+
+    @property
+    def kinds(self) -> list[tuple[str, Callable[[int], Awaitable[Answer]]]]:
+        return [("live", self.live), ("read", self.read), ("write", self.write), ("ask", self.ask)]
+
+    async def kept(self) -> set[str]:
+        """Return the names of all sources there are."""
+        answer = await self.node.call("GET", "/sources/?limit=1000")
+        assert answer.status == 200, answer.body
+        return {source["sourceName"] for source in _items(answer.json)}
+
+    async def recovered(self) -> None:
+        """Wait until the node says that it can do its work."""
+        async with asyncio.timeout(RECOVERY_SECONDS):
+            while True:
+                try:
+                    if (await self.node.call("GET", "/health/ready", None)).status == 200:
+                        return
+                except aiohttp.ClientConnectionError:
+                    pass
+                await asyncio.sleep(0.1)
+
+
+def _items(told: Any) -> list[dict[str, Any]]:
+    return told if isinstance(told, list) else next(v for v in told.values() if isinstance(v, list))
+
+
+@pytest.fixture(scope="module")
+async def stage(tmp_path_factory):
+    try:
+        with (
+            servers.running("mongodb", own=True) as mongodb,
+            servers.running("redis", own=True) as redis,
+            servers.running("vault", own=True) as vault,
+            pytest.MonkeyPatch.context() as environment,
+        ):
+            ours = share(vault, tmp_path_factory.mktemp("vault"))
+            environment.setenv("VAULT_ROLE_ID", ours.login.role_id)
+            environment.setenv("VAULT_SECRET_ID", ours.login.secret_id)
+            proxies = {
+                "mongodb": Proxy("127.0.0.1", mongodb.port),
+                "redis": Proxy("127.0.0.1", redis.port),
+            }
+            for proxy in proxies.values():
+                await proxy.start()
+            mongo_url = f"mongodb://127.0.0.1:{proxies['mongodb'].port}/"
+            redis_url = f"redis://127.0.0.1:{proxies['redis'].port}/0"
+            try:
+                async with nodes.node(
+                    tmp_path_factory.mktemp("node"), mongo_url, redis_url, vault=ours
+                ) as node:
+                    # A connection that is kept open may be closed by the server just when it is
+                    # used again, which would be counted as a fault here.
+                    connector = aiohttp.TCPConnector(force_close=True)
+                    async with aiohttp.ClientSession(connector=connector) as client:
+                        alone = replace(node, client=client)
+                        yield Stage(alone, mongodb, redis, vault, proxies)
+            finally:
+                for proxy in proxies.values():
+                    await proxy.stop()
+    except services.Missing as reason:
+        pytest.skip(str(reason))
+
+
+@dataclass(frozen=True)
+class Parts:
+    """The three parts of such a run."""
+
+    load: Load
+    began: float
+    broken: float
+    mending: float
+    mended: float
+    ended: float
+
+    def before(self, kind: str) -> set[int]:
+        return set(self.load.statuses(self.began, self.broken - PROMISED_SECONDS / 10, kind))
+
+    def during(self, kind: str) -> list[Any]:
+        # What is sent just before the end may still be waiting when the server is back.
+        return self.load.between(self.broken, self.mending - WAITING_SECONDS, kind)
+
+    def after(self, kind: str) -> set[int]:
+        return set(self.load.statuses(self.mended, self.ended, kind))
+
+
+async def outage(
+    stage: Stage, begin: Callable[[], Awaitable[Any]], end: Callable[[], Awaitable[Any]]
+) -> Parts:
+    """Break something under load for a while, mend it, and wait until the node has recovered."""
+    async with loaded(stage.kinds) as load:
+        began = load.mark()
+        await asyncio.sleep(CALM_SECONDS)
+        await begin()
+        broken = load.mark()
+        await asyncio.sleep(OUTAGE_SECONDS)
+        mending = load.mark()
+        await end()
+        await stage.recovered()
+        mended = load.mark()
+        await asyncio.sleep(CALM_SECONDS)
+        ended = load.mark()
+    return Parts(load, began, broken, mending, mended, ended)
+
+
+@LONG
+class TestMongoDB:
+    async def test_killed_under_load_it_costs_time_and_nothing_else(self, stage):
+        parts = await outage(
+            stage,
+            lambda: asyncio.to_thread(stage.mongodb.kill),
+            lambda: asyncio.to_thread(stage.mongodb.start),
+        )
+        assert all(parts.before(kind) == {200} for kind, _ in stage.kinds)
+        assert {one.status for one in parts.during("live")} == {200}
+        for kind in ("read", "write", "ask"):
+            came = parts.during(kind)
+            wrong = [(one.sent - parts.broken, one) for one in came if one.status != 503]
+            assert not wrong
+            assert all(one.retry_after for one in came)
+            assert max(one.seconds for one in came) < PROMISED_SECONDS
+        assert all(parts.after(kind) == {200} for kind, _ in stage.kinds)
+        assert stage.acknowledged <= await stage.kept()
+
+    async def test_a_connection_that_is_cut_costs_time_and_nothing_else(self, stage):
+        proxy = stage.proxies["mongodb"]
+        parts = await outage(stage, lambda: proxy.set(Fault.CUT), lambda: proxy.set(Fault.NONE))
+        assert {one.status for one in parts.during("live")} == {200}
+        assert {one.status for one in parts.during("read")} == {503}
+        assert all(parts.after(kind) == {200} for kind, _ in stage.kinds)
+        assert stage.acknowledged <= await stage.kept()
+
+
+@LONG
+class TestRedis:
+    async def test_killed_under_load_local_questions_and_writes_go_on(self, stage):
+        parts = await outage(
+            stage,
+            lambda: asyncio.to_thread(stage.redis.kill),
+            lambda: asyncio.to_thread(stage.redis.start),
+        )
+        for kind, _ in stage.kinds:
+            assert {one.status for one in parts.during(kind)} == {200}, kind
+            assert parts.after(kind) == {200}, kind
+        assert stage.acknowledged <= await stage.kept()
+
+    async def test_garbage_of_it_stops_nobody(self, stage):
+        proxy = stage.proxies["redis"]
+        parts = await outage(stage, lambda: proxy.set(Fault.GARBAGE), lambda: proxy.set(Fault.NONE))
+        for kind, _ in stage.kinds:
+            assert {one.status for one in parts.during(kind)} == {200}, kind
+            assert parts.after(kind) == {200}, kind
+
+
+@LONG
+class TestVault:
+    async def new_person(self, stage, name):
+        new = {"username": name, "email": f"{name}@example.org", "role": "user"}
+        return await stage.node.call("POST", "/users/", json=new)
+
+    async def test_sealed_under_load_it_stops_what_needs_a_key_and_nothing_else(self, stage):
+        refused = []
+
+        async def seal():
+            await asyncio.to_thread(stage.vault.seal)
+
+        async def unseal():
+            refused.append(await self.new_person(stage, "sealed"))
+            await asyncio.to_thread(stage.vault.unseal)
+
+        parts = await outage(stage, seal, unseal)
+        for kind, _ in stage.kinds:
+            assert {one.status for one in parts.during(kind)} == {200}, kind
+            assert parts.after(kind) == {200}, kind
+        assert [(one.status, one.json["code"]) for one in refused] == [(503, "vault_unavailable")]
+        assert refused[0].headers["Retry-After"]
+        assert (await self.new_person(stage, "unsealed")).status == 200
+
+    async def test_killed_under_load_it_comes_back_sealed_and_is_found_again(self, stage):
+        parts = await outage(
+            stage,
+            lambda: asyncio.to_thread(stage.vault.kill),
+            lambda: asyncio.to_thread(stage.vault.start),
+        )
+        for kind, _ in stage.kinds:
+            assert {one.status for one in parts.during(kind)} == {200}, kind
+            assert parts.after(kind) == {200}, kind
+        assert (await self.new_person(stage, "restarted")).status == 200
