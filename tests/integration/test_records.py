@@ -6,6 +6,7 @@ from dataclasses import replace
 import pytest
 
 from cvf_app.backends.mongo import Mongo
+from cvf_app.backends.stream import Stream
 from cvf_app.errors import Invalid, NotFound
 from cvf_app.groups.model import Depth, NewDiscoveryGroup
 from cvf_app.groups.service import Groups
@@ -16,6 +17,7 @@ from cvf_app.networks.store import NetworkStore
 from cvf_app.principal import Principal, Role
 from cvf_app.records.model import Done, QueryStatus
 from cvf_app.records.service import Records
+from cvf_app.records.signals import Signals
 from cvf_app.records.spelling import read_query
 from cvf_app.records.store import RecordStore
 from cvf_app.sources.model import InternalSource
@@ -31,8 +33,10 @@ QUESTION = read_query(b'{"hpo": [{"terms": ["HP:0001250"]}]}')
 class House:
     """The services of one instance on a database of its own, as assembly makes them."""
 
-    def __init__(self, mongo):
+    def __init__(self, mongo, redis_url):
         self.mongo = mongo
+        self._redis_url = redis_url
+        self.lines = []
         self.networks = Networks(NetworkStore(mongo))
         self.source_store = SourceStore(mongo)
         self.group_store = GroupStore(mongo)
@@ -60,7 +64,18 @@ class House:
             )
 
     def records(self, **options):
-        return Records(self.store, self.sources, self.groups, self.networks, **options)
+        reach = (self.sources, self.groups, self.networks, self.signals())
+        return Records(self.store, *reach, **options)
+
+    def signals(self):
+        self.lines.append(Stream.open(self._redis_url, f"questions:{id(self)}"))
+        return Signals(self.lines[-1])
+
+    async def close(self):
+        for line in self.lines:
+            await line.close()
+        await self.mongo.drop()
+        self.mongo.close()
 
     async def _users(self, ids):
         return frozenset(ids) & {"ann", "bob"}
@@ -76,13 +91,11 @@ def database():
 
 
 @pytest.fixture
-async def house(database):
-    mongo = Mongo.open(database, f"records{new_id()[:8]}", 8)
-    made = House(mongo)
+async def house(database, redis_url):
+    made = House(Mongo.open(database, f"records{new_id()[:8]}", 8), redis_url)
     await made.open()
     yield made
-    await mongo.drop()
-    mongo.close()
+    await made.close()
 
 
 async def answered(records, asker=OWNER, question=QUESTION):
@@ -129,6 +142,23 @@ class TestRecords:
         await other.recover()
         item = await other.wait(OWNER, query_id, 10)
         working.cancel()
+        assert item.status is QueryStatus.COMPLETE
+
+    async def test_a_query_asked_here_and_answered_there_needs_no_timer(self, house):
+        there = house.records()
+        asking = house.records(answers_here=False)
+        heard = asyncio.Queue()
+        loops = [there.work(), there.listen(), asking.listen()]
+        loops.append(house.signals().listen(lambda word, query: heard.put((word, query))))
+        running = [asyncio.ensure_future(each) for each in loops]
+        # A listener hears what comes after its first look at the line.
+        await asyncio.sleep(0.2)
+        query_id = await asking.submit(OWNER, QUESTION)
+        item = await asking.wait(OWNER, query_id, 10)
+        words = [await asyncio.wait_for(heard.get(), 10) for _ in range(3)]
+        for each in running:
+            each.cancel()
+        assert words == [(word, query_id) for word in ("asked", "answered", "ended")]
         assert item.status is QueryStatus.COMPLETE
 
     async def test_events_can_be_resumed(self, house):

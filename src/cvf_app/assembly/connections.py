@@ -35,6 +35,7 @@ class Backends:
     redis: Redis
     queue: Queue
     stream: Stream
+    signals: Stream
     http: Http
     keys: KeyStore
     keycloak: KeycloakServer
@@ -65,6 +66,8 @@ async def open_backends(config: Config) -> AsyncIterator[Backends]:
         # Named after the database: two instances may share a Redis, and must not share updates.
         stream = Stream.open(url, f"cv3-updates:{config.mongo_db.database}")
         stack.push_async_callback(stream.close)
+        signals = Stream.open(url, f"cv3-queries:{config.mongo_db.database}", most=1000)
+        stack.push_async_callback(signals.close)
         to_logs = tuple(receiver.url for receiver in receivers(config.logging))
         known = (issuer(config), config.keycloak.backend_url, config.vault.host, *to_logs)
         http = Http.open(frozenset(filter(None, known)))
@@ -79,6 +82,7 @@ async def open_backends(config: Config) -> AsyncIterator[Backends]:
             redis=redis,
             queue=queue,
             stream=stream,
+            signals=signals,
             http=http,
             keys=keys,
             keycloak=keycloak,

@@ -34,6 +34,7 @@ from cvf_app.networks.store import NetworkStore
 from cvf_app.pipelines.service import Pipelines
 from cvf_app.pipelines.store import PipelineStore
 from cvf_app.records.service import Records
+from cvf_app.records.signals import Signals
 from cvf_app.records.store import RecordStore
 from cvf_app.settings.operators import Operators
 from cvf_app.settings.service import Cleanup, FrontEndLog, Settings
@@ -157,7 +158,9 @@ class Parts:
         requests = Requests(sources, pipelines, jobs, ingestion)
         attributes = Attributes(sources, requests)
         record_store = RecordStore(mongo)
-        records = Records(record_store, sources, groups, networks, answers_here=answers_here)
+        signals = Signals(backends.signals)
+        reach = (sources, groups, networks, signals)
+        records = Records(record_store, *reach, answers_here=answers_here)
         vessels = (
             Vessel("users", PERSON_KEY, user_store.sealed),
             Vessel("requests", REQUESTS_KEY, request_store.sealed),

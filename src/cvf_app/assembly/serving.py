@@ -190,6 +190,8 @@ def _start(loops: Loops, duties: frozenset[Duty], parts: Parts, lookout: Lookout
     if duties & {Duty.ADMIN, Duty.QUERY}:
         loops.start("updates", parts.hub.read)
         loops.every("open streams", TEND_SECONDS, parts.hub.tend)
+    if duties & {Duty.QUERY, Duty.RECORD_COMPILER}:
+        loops.start("signals of queries", parts.records.listen)
     if Duty.DATABASE_MANAGER in duties:
         loops.start("jobs", parts.worker.run)
     if Duty.RECORD_COMPILER in duties:

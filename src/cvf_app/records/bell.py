@@ -1,4 +1,4 @@
-"""Tells listeners of this process that something happened to a query; others poll the store."""
+"""Tells listeners of this process that something happened to a query; others get a signal."""
 
 import asyncio
 from collections.abc import Iterator

@@ -38,6 +38,7 @@ from cvf_app.records.model import (
     RecordQuery,
     SourceAnswer,
 )
+from cvf_app.records.signals import ANSWERED, ASKED, ENDED, Signals
 from cvf_app.records.store import KeptAnswer, KeptQuery, RecordStore
 from cvf_app.sources.model import Source
 from cvf_app.sources.service import Sources
@@ -58,6 +59,8 @@ class _Claim:
     query: KeptQuery
     lease: str
     until: float
+    # Another process may have taken the query, and wait there.
+    foreign: bool = True
 
 
 class Records:
@@ -69,6 +72,7 @@ class Records:
         sources: Sources,
         groups: Groups,
         networks: Networks,
+        signals: Signals,
         *,
         answers_here: bool = True,
         clock: Clock = now,
@@ -78,6 +82,7 @@ class Records:
         self._sources = sources
         self._groups = groups
         self._networks = networks
+        self._signals = signals
         self._answers_here = answers_here
         self._clock = clock
         self._bell = Bell()
@@ -112,7 +117,9 @@ class Records:
         until = moment + LEASE_SECONDS if here else 0.0
         await self._store.insert(query, lease=lease, until=until)
         if here:
-            self._take(_Claim(query, lease, until))
+            self._take(_Claim(query, lease, until, foreign=False))
+        else:
+            await self._signals.send(ASKED, query.query_id)
         return query.query_id
 
     async def get(self, asker: Principal, query_id: QueryId) -> RecordDataQuery:
@@ -210,6 +217,24 @@ class Records:
                 continue
             self._take(_Claim(replace(query, attempts=query.attempts + 1), lease, until))
 
+    async def listen(self) -> None:
+        """Hear what other processes signal, until cancelled: asked there, or answered there."""
+        await self._signals.listen(self._hear)
+
+    async def _hear(self, word: str, query_id: QueryId) -> None:
+        if word != ASKED:
+            self._ring(query_id, ended=word == ENDED)
+        elif self._answers_here:
+            try:
+                await self.recover()
+            except CafeVariomeError as fault:  # the timer tries again
+                log.warning("queries_not_taken_up", cause=fault.sentence)
+
+    def _ring(self, query_id: QueryId, *, ended: bool) -> None:
+        self._bell.ring(query_id)
+        if ended:
+            self._ended.ring(query_id)
+
     async def measure(self) -> None:
         """Set the gauge of queries that nobody answers yet."""
         waiting = await self._store.count_lapsed(self._clock().timestamp())
@@ -241,7 +266,7 @@ class Records:
             return  # it waited too long here, and another has it now
         async with asyncio.TaskGroup() as tasks:
             renewing = tasks.create_task(self._keep(claim))
-            status = await self._ask_all(claim.query)
+            status = await self._ask_all(claim)
             renewing.cancel()
         await self._finish(claim, status)
 
@@ -258,12 +283,16 @@ class Records:
             seconds = self._clock().timestamp() - claim.query.created_at
             # The clock may have been set back meanwhile.
             metrics.query_seconds.labels(kind).observe(max(0.0, seconds))
-        self._bell.ring(claim.query.query_id)
-        self._ended.ring(claim.query.query_id)
+        await self._tell(claim, ENDED)
 
-    async def _ask_all(self, query: KeptQuery) -> QueryStatus:
+    async def _tell(self, claim: _Claim, word: str) -> None:
+        self._ring(claim.query.query_id, ended=word == ENDED)
+        if claim.foreign:
+            await self._signals.send(word, claim.query.query_id)
+
+    async def _ask_all(self, claim: _Claim) -> QueryStatus:
         """Ask every source in reach at once; a source that fails is left out of the answer."""
-        question = query.question
+        query, question = claim.query, claim.query.question
         compiled = compile_query(question)
         reach = await self._groups.depth_of(query.user_id, query.network_id)
         named = question.sources.sources if question.sources else ()
@@ -290,7 +319,7 @@ class Records:
                 return
             async with keeping:
                 number = await self._store.add_answer(query.query_id, told, number)
-            self._bell.ring(query.query_id)
+            await self._tell(claim, ANSWERED)
 
         outcomes = await asyncio.gather(*map(ask, sources), return_exceptions=True)
         failed = 0
