@@ -1,16 +1,21 @@
-"""The main query over HTTP: `python bench/http.py --subjects 100000`.
+"""The full stack over HTTP: `python bench/http.py --subjects 100000`.
 
-Serves a new instance in a child process on a real database and broker, takes synthetic
-phenopackets in by the real ingest, and asks distinct main queries (three HPO terms of which two
-must be there, age, sex, an attribute, a number) as a person under the policy `count`. Beside it
-stand the same questions evaluated in this process, and `GET /health/live` as the floor of HTTP.
-The last line is `{"bench": "http", "figures": {…}}`; times are milliseconds.
+Starts a whole instance of full mode on real servers (`scripts/demo/stack.py`), takes synthetic
+phenopackets in by the real ingest, and asks as a person who logged in at Keycloak: distinct main
+queries (three HPO terms of which two must be there, age, sex, an attribute, a number) under the
+policy `count`, and `GET /auth/user-info` as a small request. Beside them stand the same questions
+evaluated in this process, and `GET /health/live` as the floor of HTTP. Then the small request
+again with two workers. The last line is `{"bench": "http", "figures": {…}}`; times are
+milliseconds, and `scaling_1_to_2` is requests per second of two workers over those of one: the
+load, the database and the workers share this machine's cores.
 """
 
 import argparse
 import asyncio
 import json
+import os
 import random
+import secrets
 import sys
 import tempfile
 import time
@@ -23,8 +28,10 @@ ROOT = Path(__file__).resolve().parents[1]
 sys.path[:1] = [str(ROOT), str(ROOT / "src")]
 
 import aiohttp  # noqa: E402 - after the path above
+from keycloak import KeycloakAdmin, KeycloakOpenIDConnection  # noqa: E402
 
 from cvf_app.console.sample import phenopackets  # noqa: E402
+from cvf_app.console.session import Sessions  # noqa: E402
 from cvf_app.engine.evaluate import evaluate  # noqa: E402
 from cvf_app.engine.segments import Generation  # noqa: E402
 from cvf_app.pipelines.phenopacket import read_phenopacket  # noqa: E402
@@ -32,36 +39,60 @@ from cvf_app.records.compile import compile_query  # noqa: E402
 from cvf_app.records.model import RecordQuery  # noqa: E402
 from cvf_app.subject import Subject  # noqa: E402
 from cvf_app.wire import convert  # noqa: E402
-from tests.support import nodes, services  # noqa: E402
+from scripts.demo.stack import REALM, Stack  # noqa: E402
 
 AT_ONCE = 8
-CHUNK = 16 * 2**20
+SMALL_SECONDS = 10.0
+ASKER = "asker"
 
 
-async def serve(folder: Path, subjects: int, mongo: str, redis: str) -> None:
-    """Serve a node with its data, say where it is, and go on until standard input ends."""
-    lines = b"\n".join(json.dumps(one).encode() for one in phenopackets(subjects, 7))
-    async with nodes.node(folder, mongo, redis) as node:
-        source = await node.source("bench")
-        file = await upload(node, source, lines)
-        asked = await node.call("POST", f"/sources/{source}/ingest", json={"dataFileIDs": [file]})
-        job = await node.ended(asked.json["jobId"], seconds=300)
-        if job["state"] != "complete":
-            raise RuntimeError(json.dumps(job))
-        await node.group("count", [await node.person("asker")], [source])
-        told = {"address": node.address, "token": node.issuer.token("asker")}
-        print(json.dumps(told), flush=True)
-        await asyncio.to_thread(sys.stdin.read)
+def set_up(stack: Stack, subjects: int) -> None:
+    """Start everything, make a person who is logged in, and take the data in."""
+    stack.up()
+    password = secrets.token_urlsafe(18)
+    subject = _account(stack, password)
+    who = ("--username", ASKER, "--email", f"{ASKER}@example.org", "--subject", subject)
+    stack.run(sys.executable, "-m", "cvf_app", "install", *who)
+    console = (sys.executable, "-m", "cvf_app.console", "--server", stack.address)
+    login = ("login", "--username", ASKER, "--password-stdin")
+    stack.run(*console, *login, told=f"{password}\n")
+    data = stack.folder / "people.json"
+    with data.open("wb") as out:
+        for one in phenopackets(subjects, 7):
+            out.write(json.dumps(one).encode() + b"\n")
+    source = str(stack.cvf("sources", "create", "bench")["sourceId"])
+    stack.cvf("upload", "bench", str(data))
+    stack.cvf("ingest", "bench")
+    user = str(stack.cvf("whoami")["userId"])
+    group = ("groups", "create", "bench", "--policy", "count", "--user", user, "--source", source)
+    stack.cvf(*group)
 
 
-async def upload(node: nodes.Node, source: str, content: bytes) -> str:
-    """Upload a file in chunks and return the data file's id."""
-    token = (await node.call("GET", f"/sources/upload-token?sourceId={source}")).json["token"]
-    total = -(-len(content) // CHUNK)
-    for number in range(1, total + 1):
-        chunk = content[(number - 1) * CHUNK : number * CHUNK]
-        answer = await node.piece(source, token, "people.json", chunk, number, total)
-    return str(answer.json["dataFileId"])
+def _account(stack: Stack, password: str) -> str:
+    """Make an account in Keycloak and return what its tokens call it."""
+    admin = stack.secret_of("keycloak")
+    connection = KeycloakOpenIDConnection(
+        server_url=stack.servers["keycloak"]["address"] + "/",
+        username=admin["username"],
+        password=admin["password"],
+        user_realm_name="master",
+        realm_name=REALM,
+    )
+    account = {
+        "username": ASKER,
+        "email": f"{ASKER}@example.org",
+        "firstName": "An",
+        "lastName": "Asker",
+        "enabled": True,
+        "credentials": [{"type": "password", "value": password, "temporary": False}],
+    }
+    return str(KeycloakAdmin(connection=connection).create_user(account))
+
+
+def token(stack: Stack) -> str:
+    """Return a token of the person's that is good for some minutes."""
+    sessions = Sessions(stack.folder / "operator" / "cafe-variome")
+    return sessions.token(stack.address, anew=True)
 
 
 def questions(people: list[Subject], count: int) -> list[dict[str, Any]]:
@@ -107,86 +138,122 @@ def share(taken: list[float], part: float) -> float:
     return round(taken[min(len(taken) - 1, int(len(taken) * part))], 2)
 
 
-async def measure(told: dict[str, str], drawn: list[dict[str, Any]], folder: Path) -> None:
-    """Ask everything, compare the counts with this process's own, and print the figures."""
-    headers = {"Authorization": f"Bearer {told['token']}", "Prefer": "wait=30"}
+def shown(name: str, taken: list[float], rate: float) -> None:
+    """Print one line of the table."""
+    p50, p99 = share(taken, 0.5), share(taken, 0.99)
+    print(f"{name:30} p50 {p50:8} ms   p99 {p99:8} ms   {rate:8.1f} a second", flush=True)
+
+
+class Client:
+    """Somebody who asks the instance."""
+
+    def __init__(self, session: aiohttp.ClientSession) -> None:
+        """Ask with this session."""
+        self._session = session
+
+    async def get(self, path: str) -> None:
+        """Get a page, which has to answer 200."""
+        async with self._session.get(path) as answer:
+            answer.raise_for_status()
+            await answer.read()
+
+    async def ask(self, question: dict[str, Any]) -> int:
+        """Ask a question and return the count."""
+        async with self._session.post("/record/", json=question) as answer:
+            answer.raise_for_status()
+            return int((await answer.json())["responses"][0]["messageData"][0]["recordCount"])
+
+    async def often(self, path: str, seconds: float = SMALL_SECONDS) -> tuple[list[float], float]:
+        """Get a page as often as goes; return sorted milliseconds, and how many a second."""
+        begin = time.perf_counter()
+        taken: list[float] = []
+
+        async def lane() -> None:
+            while time.perf_counter() - begin < seconds:
+                taken.extend(await timed([lambda: self.get(path)]))
+
+        await asyncio.gather(*(lane() for _ in range(AT_ONCE)))
+        return sorted(taken), len(taken) / (time.perf_counter() - begin)
+
+
+async def small(stack: Stack) -> dict[str, tuple[list[float], float]]:
+    """Time the small request, and the floor, on the instance as it runs now."""
+    headers = {"Authorization": f"Bearer {token(stack)}"}
+    async with aiohttp.ClientSession(stack.address, headers=headers) as session:
+        client = Client(session)
+        pages = ("/auth/user-info", "/health/live")
+        for page in pages:
+            await client.often(page, 2.0)
+        return {page: await client.often(page) for page in pages}
+
+
+async def queries(stack: Stack, drawn: list[dict[str, Any]]) -> dict[str, Any]:
+    """Ask everything one by one and several at once; compare with this process's own counts."""
+    headers = {"Authorization": f"Bearer {token(stack)}", "Prefer": "wait=30"}
     counts: dict[int, int] = {}
-    async with aiohttp.ClientSession(told["address"], headers=headers) as client:
+    async with aiohttp.ClientSession(stack.address, headers=headers) as session:
+        client = Client(session)
 
         async def ask(number: int) -> None:
-            async with client.post("/record/", json=drawn[number]) as answer:
-                found = (await answer.json())["responses"][0]["messageData"][0]
-                counts[number] = found["recordCount"]
-
-        async def live() -> None:
-            async with client.get("/health/live") as answer:
-                await answer.read()
+            counts[number] = await client.ask(drawn[number])
 
         await timed([lambda n=n: ask(n) for n in range(min(20, len(drawn)))])
+        begin = time.perf_counter()
         one = await timed([lambda n=n: ask(n) for n in range(len(drawn))])
-        floor = await timed([live] * len(drawn))
+        shown("query", one, len(drawn) / (time.perf_counter() - begin))
         begin = time.perf_counter()
         lanes = [range(lane, len(drawn), AT_ONCE) for lane in range(AT_ONCE)]
-        await asyncio.gather(*(timed([lambda n=n: ask(n) for n in lane]) for lane in lanes))
+        each = await asyncio.gather(*(timed([lambda n=n: ask(n) for n in lane]) for lane in lanes))
         rate = len(drawn) / (time.perf_counter() - begin)
-    manifest = next((folder / "data" / "segments").glob("*/*/manifest.json"))
-    generation = Generation.open(manifest.parent)
+        shown(f"query, {AT_ONCE} at once", sorted(ms for lane in each for ms in lane), rate)
+    alone, equal = evaluated(stack.folder / "data" / "segments", drawn, counts)
+    shown("query, evaluation alone", alone, 1000 * len(alone) / sum(alone))
+    return {
+        "http_query_p50_ms": share(one, 0.5),
+        "http_query_p99_ms": share(one, 0.99),
+        "http_query_qps": round(rate, 1),
+        "evaluated_p50_ms": share(alone, 0.5),
+        "counts_equal": equal,
+    }
+
+
+def evaluated(
+    segments: Path, drawn: list[dict[str, Any]], counts: dict[int, int]
+) -> tuple[list[float], bool]:
+    """Evaluate the questions here; return sorted milliseconds, and whether the counts are equal."""
+    generation = Generation.open(next(segments.glob("*/*/manifest.json")).parent)
     plans = [compile_query(convert(one, RecordQuery)) for one in drawn]
-    alone = []
-    equal = True
+    alone, equal = [], True
     for number, plan in enumerate(plans):
         begin = time.perf_counter()
         count = evaluate(generation, plan).count
         alone.append((time.perf_counter() - begin) * 1000)
         equal = equal and count == counts[number]
-    alone.sort()
-    for name, taken in (("query over HTTP", one), ("evaluated here", alone), ("floor", floor)):
-        print(f"{name:16} p50 {share(taken, 0.5):8} ms   p99 {share(taken, 0.99):8} ms")
-    print(f"{AT_ONCE} at once: {rate:.0f} queries a second; counts equal: {equal}")
-    figures = {
-        "http_p50_ms": share(one, 0.5),
-        "http_p99_ms": share(one, 0.99),
-        "http_qps": round(rate, 1),
-        "counts_equal": equal,
-        "evaluated_p50_ms": share(alone, 0.5),
-        "floor_p50_ms": share(floor, 0.5),
-    }
-    print(json.dumps({"bench": "http", "figures": figures}))
+    return sorted(alone), equal
 
 
-async def run(subjects: int, queries: int) -> None:
-    """Start what is needed, measure, and put everything away."""
-    with (
-        tempfile.TemporaryDirectory() as name,
-        services.mongodb() as mongo,
-        services.redis() as redis,
-    ):
-        folder = Path(name)
-        child = await asyncio.create_subprocess_exec(
-            sys.executable,
-            __file__,
-            "--serve",
-            name,
-            mongo,
-            redis,
-            "--subjects",
-            str(subjects),
-            stdin=asyncio.subprocess.PIPE,
-            stdout=asyncio.subprocess.PIPE,
-        )
-        try:
-            told = b""
-            while not told.startswith(b'{"address"'):
-                told = await child.stdout.readline() if child.stdout else b""
-                if not told:
-                    sys.exit("the served instance ended before it was ready")
-            packets = phenopackets(min(subjects, 5000), 7)
-            people = [read_phenopacket(json.dumps(one).encode()).subject for one in packets]
-            await measure(json.loads(told), questions(people, queries), folder)
-        finally:
-            if child.stdin:
-                child.stdin.close()
-            await child.wait()
+def measure(stack: Stack, subjects: int, asked: int) -> dict[str, Any]:
+    """Measure everything and return the figures."""
+    packets = phenopackets(min(subjects, 5000), 7)
+    people = [read_phenopacket(json.dumps(one).encode()).subject for one in packets]
+    figures = asyncio.run(queries(stack, questions(people, asked)))
+    rates = {}
+    for workers in (1, 2):
+        stack.stop()
+        stack.start(workers=workers)
+        found = asyncio.run(small(stack))
+        for page, (taken, rate) in found.items():
+            shown(f"{page}, {workers} worker(s)", taken, rate)
+        rates[workers] = found["/auth/user-info"][1]
+        if workers == 1:
+            taken, rate = found["/auth/user-info"]
+            figures |= {
+                "http_small_qps": round(rate, 1),
+                "http_small_p50_ms": share(taken, 0.5),
+                "http_small_p99_ms": share(taken, 0.99),
+                "floor_qps": round(found["/health/live"][1], 1),
+            }
+    return figures | {"scaling_1_to_2": round(rates[2] / rates[1], 2), "cores": os.cpu_count()}
 
 
 def main() -> None:
@@ -194,13 +261,15 @@ def main() -> None:
     options = argparse.ArgumentParser(description=__doc__)
     options.add_argument("--subjects", type=int, default=100_000)
     options.add_argument("--queries", type=int, default=300)
-    options.add_argument("--serve", nargs=3, help=argparse.SUPPRESS)
     given = options.parse_args()
-    if given.serve:
-        folder, mongo, redis = given.serve
-        asyncio.run(serve(Path(folder), given.subjects, mongo, redis))
-    else:
-        asyncio.run(run(given.subjects, given.queries))
+    with tempfile.TemporaryDirectory(prefix="cv3-bench-", ignore_cleanup_errors=True) as name:
+        stack = Stack(Path(name))
+        try:
+            set_up(stack, given.subjects)
+            figures = measure(stack, given.subjects, given.queries)
+        finally:
+            stack.down()
+    print(json.dumps({"bench": "http", "figures": figures}))
 
 
 if __name__ == "__main__":

@@ -3,9 +3,10 @@
 Real Keycloak, Vault, Redis and a mail server with STARTTLS and login; a headless Chromium is the
 person's browser. The person asks for access on the documentation page; an administrator is told
 by mail and approves; the person sets a password, logs in from the browser and from a terminal by
-device code, and asks the 25 expected questions of the phenopacket sample. Then the login is
-revoked, and the database is searched for everything that must not be readable in it. Pictures
-stay in build/demo-2. Exits 1 when any check fails; `--corrupt` changes one expectation first.
+device code, and asks the 25 expected questions of the phenopacket sample: of one worker and of
+three, of an instance in one piece and of one split by duties. Then the login is revoked, and the
+database is searched for everything that must not be readable in it. Pictures stay in build/demo-2.
+Exits 1 when any check fails; `--corrupt` changes one expectation first.
 """
 
 import argparse
@@ -46,6 +47,14 @@ ASKER = {
     "email": "quirina.vandersloot@university.example",
     "affiliation": "Zwartewaterland Institute",
     "justification": "We search families with chylomicron-free lymphatic phenotypes.",
+}
+_SPLIT = ("admin,exporter", "query", "record-compiler", "database-manager", "scheduler")
+# Workers of each part that has pages, and the words of `start`.
+SHAPES = {
+    "one worker": (1, ()),
+    "three workers": (3, ()),
+    "one worker, split by duties": (1, _SPLIT),
+    "three workers, split by duties": (3, _SPLIT),
 }
 _REVOKED_SECONDS = 60.0
 
@@ -154,13 +163,20 @@ class Course:
         self.checks.equal("whoami at the terminal", "quirina", who["username"])
 
     def questions_are_answered(self, source: str, user: str) -> None:
-        """Ask everything that has an expected answer, as the person."""
+        """Ask everything that has an expected answer, as the person, of every shape."""
         group = ["groups", "create", "demo", "--policy", "list", "--user", user]
         self.stack.cvf(*group, "--source", source)
-        server = self.server("asker")
-        answers = [ask(server, one["query"], source) for one in self.expected]
-        exact = exact_answers(self.expected, answers)
-        self.checks.equal("exact answers to the person", len(self.expected), exact)
+        for name, (workers, duties) in SHAPES.items():
+            self.stack.stop()
+            self.stack.start(*duties, workers=workers)
+            server = self.server("asker", self.stack.query_address if duties else "")
+            begin = time.monotonic()
+            answers = [ask(server, one["query"], source) for one in self.expected]
+            print(f"{name}: {len(answers)} answers after {time.monotonic() - begin:.1f} s")
+            exact = exact_answers(self.expected, answers)
+            self.checks.equal(f"exact answers, {name}", len(self.expected), exact)
+        self.stack.stop()
+        self.stack.start()
 
     def login_is_revoked(self, user: str) -> None:
         """Take the login away: the next minute ends it, with a token that is still good."""
@@ -233,12 +249,11 @@ class Course:
         """Return the logins kept in this home."""
         return Sessions(self.stack.folder / home / "cafe-variome")
 
-    def server(self, home: str) -> Server:
-        """Return the instance as the owner of this home asks it."""
+    def server(self, home: str, address: str = "") -> Server:
+        """Return the instance, or a part at another address, as the owner of this home asks it."""
         sessions = self.sessions(home)
-        return Server(
-            self.stack.address, lambda anew: sessions.token(self.stack.address, anew=anew)
-        )
+        own = self.stack.address
+        return Server(address or own, lambda anew: sessions.token(own, anew=anew))
 
 
 @contextlib.contextmanager

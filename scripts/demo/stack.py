@@ -60,10 +60,9 @@ class Stack:
         self.folder = folder
         self.config = folder / "instance_config.json"
         self.servers: dict[str, dict[str, Any]] = {}
-        with socket.socket() as found:
-            found.bind(("127.0.0.1", 0))
-            self.bind = f"127.0.0.1:{found.getsockname()[1]}"
-        self.address = f"http://{self.bind}"
+        bind, bind_query = _free(), _free()
+        self.address = f"http://{bind}"
+        self.query_address = f"http://{bind_query}"
         self.metrics_key = os.urandom(16).hex()
         self.env = {
             name: value for name, value in os.environ.items() if not name.startswith("CV3_TEST")
@@ -74,7 +73,8 @@ class Stack:
             "XDG_CONFIG_HOME": str(folder / "operator"),
             "CV3_APP_PATH": str(folder),
             "CV3_CONFIG": str(self.config),
-            "CV3_BIND": self.bind,
+            "CV3_BIND": bind,
+            "CV3_BIND_QUERY": bind_query,
             "PYTHONPATH": str(ROOT / "src"),
             **environment,
         }
@@ -140,9 +140,9 @@ class Stack:
         found: dict[str, Any] = json.loads(Path(self.servers[server]["credentials"]).read_text())
         return found
 
-    def start(self, *duties: str) -> None:
+    def start(self, *duties: str, workers: int = 1) -> None:
         """Start the instance and wait until it is ready."""
-        self.run("./CafeVariome3.sh", "start", *duties)
+        self.run("./CafeVariome3.sh", "start", *duties, CV3_WORKERS=str(workers))
 
     def stop(self) -> None:
         """Stop the instance."""
@@ -240,6 +240,12 @@ def wait_for(what: str, find: Callable[[], Any], seconds: float) -> Any:  # noqa
             raise Breach(f"waited {seconds:g} s in vain for {what}")
         time.sleep(_LOOK_SECONDS)
     return found
+
+
+def _free() -> str:
+    with socket.socket() as found:
+        found.bind(("127.0.0.1", 0))
+        return f"127.0.0.1:{found.getsockname()[1]}"
 
 
 def _read(path: Path) -> Mail:

@@ -14,16 +14,11 @@ import aiohttp
 import pytest
 
 from tests.support import nodes, servers, services
-from tests.support.load import Load, loaded
 from tests.support.nodes import Answer, Node
+from tests.support.outages import PROMISED_SECONDS, outage
 from tests.support.proxy import Fault, Proxy
 from tests.support.vaults import share
 
-CALM_SECONDS = 2.0
-OUTAGE_SECONDS = 9.0
-WAITING_SECONDS = 4.0
-PROMISED_SECONDS = 5.0
-RECOVERY_SECONDS = 60
 # The waits are what is tested: an outage has to last longer than the app's own time limits.
 LONG = pytest.mark.timeout(240)
 
@@ -70,17 +65,6 @@ class Stage:
         assert answer.status == 200, answer.body
         return {source["sourceName"] for source in _items(answer.json)}
 
-    async def recovered(self) -> None:
-        """Wait until the node says that it can do its work."""
-        async with asyncio.timeout(RECOVERY_SECONDS):
-            while True:
-                try:
-                    if (await self.node.call("GET", "/health/ready", None)).status == 200:
-                        return
-                except aiohttp.ClientConnectionError:
-                    pass
-                await asyncio.sleep(0.1)
-
 
 def _items(told: Any) -> list[dict[str, Any]]:
     return told if isinstance(told, list) else next(v for v in told.values() if isinstance(v, list))
@@ -123,52 +107,12 @@ async def stage(tmp_path_factory):
         pytest.skip(str(reason))
 
 
-@dataclass(frozen=True)
-class Parts:
-    """The three parts of such a run."""
-
-    load: Load
-    began: float
-    broken: float
-    mending: float
-    mended: float
-    ended: float
-
-    def before(self, kind: str) -> set[int]:
-        return set(self.load.statuses(self.began, self.broken - PROMISED_SECONDS / 10, kind))
-
-    def during(self, kind: str) -> list[Any]:
-        # What is sent just before the end may still be waiting when the server is back.
-        return self.load.between(self.broken, self.mending - WAITING_SECONDS, kind)
-
-    def after(self, kind: str) -> set[int]:
-        return set(self.load.statuses(self.mended, self.ended, kind))
-
-
-async def outage(
-    stage: Stage, begin: Callable[[], Awaitable[Any]], end: Callable[[], Awaitable[Any]]
-) -> Parts:
-    """Break something under load for a while, mend it, and wait until the node has recovered."""
-    async with loaded(stage.kinds) as load:
-        began = load.mark()
-        await asyncio.sleep(CALM_SECONDS)
-        await begin()
-        broken = load.mark()
-        await asyncio.sleep(OUTAGE_SECONDS)
-        mending = load.mark()
-        await end()
-        await stage.recovered()
-        mended = load.mark()
-        await asyncio.sleep(CALM_SECONDS)
-        ended = load.mark()
-    return Parts(load, began, broken, mending, mended, ended)
-
-
 @LONG
 class TestMongoDB:
     async def test_killed_under_load_it_costs_time_and_nothing_else(self, stage):
         parts = await outage(
-            stage,
+            stage.node,
+            stage.kinds,
             lambda: asyncio.to_thread(stage.mongodb.kill),
             lambda: asyncio.to_thread(stage.mongodb.start),
         )
@@ -185,7 +129,9 @@ class TestMongoDB:
 
     async def test_a_connection_that_is_cut_costs_time_and_nothing_else(self, stage):
         proxy = stage.proxies["mongodb"]
-        parts = await outage(stage, lambda: proxy.set(Fault.CUT), lambda: proxy.set(Fault.NONE))
+        parts = await outage(
+            stage.node, stage.kinds, lambda: proxy.set(Fault.CUT), lambda: proxy.set(Fault.NONE)
+        )
         assert {one.status for one in parts.during("live")} == {200}
         assert {one.status for one in parts.during("read")} == {503}
         assert all(parts.after(kind) == {200} for kind, _ in stage.kinds)
@@ -196,7 +142,8 @@ class TestMongoDB:
 class TestRedis:
     async def test_killed_under_load_local_questions_and_writes_go_on(self, stage):
         parts = await outage(
-            stage,
+            stage.node,
+            stage.kinds,
             lambda: asyncio.to_thread(stage.redis.kill),
             lambda: asyncio.to_thread(stage.redis.start),
         )
@@ -207,7 +154,9 @@ class TestRedis:
 
     async def test_garbage_of_it_stops_nobody(self, stage):
         proxy = stage.proxies["redis"]
-        parts = await outage(stage, lambda: proxy.set(Fault.GARBAGE), lambda: proxy.set(Fault.NONE))
+        parts = await outage(
+            stage.node, stage.kinds, lambda: proxy.set(Fault.GARBAGE), lambda: proxy.set(Fault.NONE)
+        )
         for kind, _ in stage.kinds:
             assert {one.status for one in parts.during(kind)} == {200}, kind
             assert parts.after(kind) == {200}, kind
@@ -229,7 +178,7 @@ class TestVault:
             refused.append(await self.new_person(stage, "sealed"))
             await asyncio.to_thread(stage.vault.unseal)
 
-        parts = await outage(stage, seal, unseal)
+        parts = await outage(stage.node, stage.kinds, seal, unseal)
         for kind, _ in stage.kinds:
             assert {one.status for one in parts.during(kind)} == {200}, kind
             assert parts.after(kind) == {200}, kind
@@ -239,7 +188,8 @@ class TestVault:
 
     async def test_killed_under_load_it_comes_back_sealed_and_is_found_again(self, stage):
         parts = await outage(
-            stage,
+            stage.node,
+            stage.kinds,
             lambda: asyncio.to_thread(stage.vault.kill),
             lambda: asyncio.to_thread(stage.vault.start),
         )

@@ -266,12 +266,12 @@ class TestAuthenticate:
         fields = await instance.code("stranger", made["initialPassword"])
         assert (await instance.exchange(**fields)).status_code == 403
 
-    async def test_user_without_key_or_inactive_is_403(self, instance):
+    async def test_user_without_key_is_401_and_inactive_403(self, instance):
         made = await instance.user("keyless")
         token = (await instance.log_in("keyless", made["initialPassword"]))["access_token"]
         await instance.keys.delete_user_key(made["userId"])
         instance.watch.forward(seconds=11)
-        assert (await instance.ask("GET", "/auth/user-info", token)).status_code == 403
+        assert (await instance.ask("GET", "/auth/user-info", token)).status_code == 401
         await instance.keys.create_user_key(made["userId"])
         assert (await instance.ask("GET", "/auth/user-info", token)).status_code == 200
         users = instance.mongo.collection(COLLECTION)

@@ -12,6 +12,7 @@ from cvf_app.operating import maintain, shared_secret
 from cvf_app.principal import Role
 from cvf_app.settings.model import PARTS
 from tests.support import nodes
+from tests.support.documents import NOW
 
 ADMINS = ("dataAdmin", "serverAdmin", "developer")
 OWNER = {
@@ -293,12 +294,13 @@ class TestCleanup:
         mongo = Mongo.open(uri, given.database, 5)
         tokens, requests = mongo.collection("upload_tokens"), mongo.collection("access_requests")
         now = int(time.time())
-        await tokens.insert({"_id": "old", "expiresAt": now - 60})
-        await tokens.insert({"_id": "good", "expiresAt": now + 600})
-        for name, status, days in (("old", "denied", 181), ("young", "denied", 179)):
-            decided = now - days * 86_400
-            await requests.insert({"_id": name, "status": status, "decidedAt": decided})
-        await requests.insert({"_id": "waiting", "status": "waiting", "decidedAt": None})
+        (token,), (request,) = NOW["upload_tokens"], NOW["access_requests"]
+        await tokens.insert(token | {"_id": "old", "expiresAt": now - 60})
+        await tokens.insert(token | {"_id": "good", "expiresAt": now + 600})
+        for name, days in (("old", 181), ("young", 179)):
+            decided = {"status": "denied", "decidedAt": now - days * 86_400}
+            await requests.insert(request | {"_id": name} | decided)
+        await requests.insert(request | {"_id": "waiting"})
         report = node.folder / "data" / "reports" / "source" / str(uuid4())
         report.mkdir(parents=True)
         answer = await node.call("POST", "/config/cleanup", "dataAdmin")

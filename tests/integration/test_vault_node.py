@@ -104,7 +104,7 @@ class TestSealed:
         assert (await sited.call("GET", "/auth/user-info", "dan")).status == 200
         keys = ours.open()
         await keys.delete_user_key(user_id)
-        await until(sited, "/auth/user-info", 403, "dan")
+        await until(sited, "/auth/user-info", 401, "dan")
         await keys.create_user_key(user_id)
         await until(sited, "/auth/user-info", 200, "dan")
         await keys.close()
