@@ -374,8 +374,8 @@ class TestConsole:
                     break
                 await asyncio.sleep(0.1)
         watched.sink.refuses.clear()
-        listed = await cvf("mail", "list")
-        assert "The mail server refuses this letter (550)." in listed.output
+        assert {row["reason"] for row in rows} == {"The mail server refuses this letter (550)."}
+        assert "failed" in (await cvf("mail", "list")).output
         for row in rows:
             done = await cvf("mail", "retry", row["letterId"])
             assert "is tried again" in done.output

@@ -146,7 +146,7 @@ class TestProcesses:
     async def test_health_names_each_service_with_version_and_mode(self, three):
         health = (await three.call("GET", "/health/ready", None)).json
         services_told = health["services"]
-        assert set(services_told) == {"database", "broker", "identity", "secrets"}
+        assert set(services_told) == {"database", "broker", "identity", "secrets", "mail"}
         assert services_told["broker"]["name"] in {"Redis", "Valkey"}
         assert services_told["broker"]["version"].count(".") == 2
         assert services_told["broker"]["mode"] == "standalone"
@@ -343,7 +343,7 @@ class TestStop:
             source = await node.source("stopped")
             rows = "".join(f"s{number},{number % 90}\n" for number in range(3_000))
             file = await node.upload(source, "many.csv", f"subjectID,age\n{rows}".encode())
-            pipeline = await node.call("POST", "/pipelines/", json=reading())
+            pipeline = await node.call("POST", "/pipelines/", json=reading(attribute="subjectID"))
             asked = {"dataFileIDs": [file], "pipelineID": pipeline.json["pipelineId"]}
             answer = await node.call("POST", f"/sources/{source}/ingest", json=asked)
             path = f"/jobs/{answer.json['jobId']}"

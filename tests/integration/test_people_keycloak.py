@@ -128,7 +128,7 @@ class TestAccess:
         assert question.status in {200, 202}
         user = f"/users/{done.json['userId']}"
         assert (await instance.call("POST", f"{user}/revoke-login", instance.admin)).status == 200
-        assert (await instance.call("GET", "/auth/user-info", headers)).status == 403
+        assert (await instance.call("GET", "/auth/user-info", headers)).status == 401
         # The realm knows people by their address; a name changed here is changed there.
         change = {"email": "quinn.new@example.org"}
         await instance.call("PATCH", user, instance.admin, json=change)

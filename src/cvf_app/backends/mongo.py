@@ -125,17 +125,20 @@ class Collection:
         *,
         upsert: bool = False,
         hides: bool = False,
+        shows: bool = False,
     ) -> bool:
         """Put a document in place of the one that matches; say whether one was there.
 
         `hides`: the new document is out of everybody's sight, so this is told as a deletion.
+        `shows`: the old one was, so this is told as a new one.
         """
         ids = self._named(where)
         gone = await self._leaving(ids, hides=hides)
         with _edge():
             done = await self._motor.replace_one(where, dict(document), upsert=upsert)
         if self._announcer and done.matched_count:
-            gone(ids) if hides else self._announcer.updated(ids)
+            tell = self._announcer.inserted if shows else self._announcer.updated
+            gone(ids) if hides else tell(ids)
         elif self._announcer and done.upserted_id is not None and not hides:
             self._announcer.inserted((done.upserted_id,))
         return bool(done.matched_count)

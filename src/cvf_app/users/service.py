@@ -408,7 +408,7 @@ class Users:
             active=True,
             registered=True,
         )
-        if not await self._store.replace_attempt(done, kept.attempt):
+        if not await self._store.replace_attempt(done, kept.attempt, shows=True):
             raise Conflict("Somebody else is registering this user.", path="$.username")
         return await self.show(done)
 

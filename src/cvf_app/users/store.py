@@ -89,9 +89,13 @@ class UserStore:
         found = await self._users.find({"_id": {"$in": list(user_ids)}}, fields={"_id": 1})
         return frozenset(UserId(document["_id"]) for document in found)
 
-    async def replace_attempt(self, user: KeptUser, attempt: int) -> bool:
-        """Put a user in place of the one at this attempt; false if somebody else was faster."""
-        return await self._users.replace({"_id": user.user_id, "attempt": attempt}, _document(user))
+    async def replace_attempt(self, user: KeptUser, attempt: int, *, shows: bool = False) -> bool:
+        """Put a user in place of the one at this attempt; false if somebody else was faster.
+
+        `shows`: nobody could see them before, so that they are told of as new.
+        """
+        where = {"_id": user.user_id, "attempt": attempt}
+        return await self._users.replace(where, _document(user), shows=shows)
 
     async def delete(self, user_id: UserId, attempt: int) -> bool:
         """Delete a user at this attempt; false if somebody else changed it, or it is gone."""
