@@ -186,7 +186,8 @@ class TestAccounts:
         with smtp.answering("451 4.3.0 later"), pytest.raises(Unavailable):
             await here.accounts.invite(made)
 
-    async def test_new_secret_is_taken_up_without_a_restart(self, here, realm, grace):
+    @pytest.mark.usefixtures("grace")
+    async def test_new_secret_is_taken_up_without_a_restart(self, here, realm):
         assert await here.accounts.find("grace")
         assert realm.set_up("--rotate-secret").returncode == 0
         # The service account's token is still good; a login made anew needs the new secret.
