@@ -31,11 +31,11 @@ check: $(READY)
 	$(BIN)/python scripts/check_house.py
 
 test: $(READY)
-	$(BIN)/python -m pytest tests/unit tests/property tests/contract
+	$(BIN)/python -m pytest -n 2 --dist loadfile tests/unit tests/property tests/contract
 
 # What needs services; with `-o test` the tests above are taken as done.
 test-all: $(READY) $(CANAILLE)/.ready test
-	$(BIN)/python -m pytest tests/integration
+	$(BIN)/python -m pytest -n 3 --dist loadfile tests/integration
 
 # The servers of full mode, for tests and for trying: docs/operations/services.md
 services: $(READY)

@@ -2,6 +2,7 @@
 
 import json
 import os
+from dataclasses import astuple
 from pathlib import Path
 from uuid import uuid4
 
@@ -23,6 +24,29 @@ settings.register_profile(
     "long", max_examples=2000, deadline=None, suppress_health_check=[HealthCheck.too_slow]
 )
 settings.load_profile("quick")
+
+
+# What takes longest begins first, so that no process of a run in several is left with it at the end.
+LONGEST = (
+    "test_fault_points.py",
+    "test_full_mode_operation.py",
+    "test_faults_full.py",
+    "test_faults_full_people.py",
+)
+
+
+@pytest.hookimpl(trylast=True)
+def pytest_collection_modifyitems(items):
+    """Begin with the longest files; the rest stays in the order that it has."""
+    rank = {name: place for place, name in enumerate(LONGEST)}
+    items.sort(key=lambda item: rank.get(item.path.name, len(rank)))
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_testnodedown(node):
+    """Take over what a process of a run in several noted in its table."""
+    rows = getattr(node, "workeroutput", {}).get("rows", ())
+    table.ROWS.update(table.Row(*row) for row in rows)
 
 
 def pytest_runtest_setup(item):
@@ -169,6 +193,8 @@ ALLOWED_SKIPS = (
 
 def pytest_sessionfinish(session):
     """In CI a skip is a failure unless its reason is one of the few that are allowed."""
+    if hasattr(session.config, "workeroutput"):
+        session.config.workeroutput["rows"] = [astuple(row) for row in table.ROWS]
     reporter = session.config.pluginmanager.get_plugin("terminalreporter")
     if not os.environ.get("CI") or reporter is None:
         return
