@@ -26,7 +26,7 @@ settings.register_profile(
 settings.load_profile("quick")
 
 
-# What takes longest begins first, so that no process of a run in several is left with it at the end.
+# What takes longest begins first, or one of several processes is left with it at the end.
 LONGEST = (
     "test_fault_points.py",
     "test_full_mode_operation.py",

@@ -8,7 +8,7 @@ import pytest
 from typer.testing import CliRunner
 
 from cvf_app.console import __main__ as command
-from cvf_app.console import access_requests, people
+from cvf_app.console import access_requests, call, people
 from cvf_app.console.failures import Failure
 from cvf_app.console.server import Server
 
@@ -17,7 +17,7 @@ from cvf_app.console.server import Server
 def cvf(node, monkeypatch):
     """Run a command as the administrator and return what it printed as JSON."""
     server = Server(node.address, lambda _: node.issuer.token("admin"))
-    for module in (people, access_requests):
+    for module in (people, access_requests, call):
         monkeypatch.setattr(module, "server", lambda _: server)
     runner = CliRunner()
 
@@ -35,7 +35,7 @@ def cvf(node, monkeypatch):
 class TestUsers:
     async def test_somebody_is_added_changed_shut_out_let_in_and_deleted(self, cvf):
         name = f"console{uuid4().hex[:8]}"
-        made = await cvf("users", "add", name, "--email", f"{name}@example.org")
+        made = await cvf("users", "create", name, "--email", f"{name}@example.org")
         assert made["initialPassword"]
         assert name in await cvf("users", "list", plain=True)
         assert (await cvf("users", "role", name, "dataAdmin"))["role"] == "dataAdmin"
@@ -54,6 +54,36 @@ class TestUsers:
     async def test_what_is_refused_is_said_in_the_words_of_the_server(self, cvf):
         with pytest.raises(Failure, match="Nobody"):
             await cvf("users", "deactivate", "admin")
+
+    async def test_somebody_is_made_into_a_group_or_not_at_all(self, cvf, node):
+        name = f"console{uuid4().hex[:8]}"
+        group = await node.group("count", [], [], name)
+        with pytest.raises(Failure, match="no group"):
+            await cvf("users", "create", name, "--group", "nosuch")
+        with pytest.raises(Failure, match="no user"):
+            await cvf("users", "show", name)
+        made = await cvf("users", "create", name, "--group", name)
+        kept = (await node.call("GET", f"/groups/{group}")).json
+        assert kept["assignedUsers"] == [made["userId"]]
+
+
+class TestCall:
+    async def test_any_operation_can_be_called(self, cvf, node):
+        source = await node.source(f"called{uuid4().hex[:8]}")
+        shown = json.loads(await cvf("call", "get", f"/sources/{source}", plain=True))
+        assert shown["sourceId"] == source
+        change = '{"sourceType": "internal", "displayName": "Changed", "sourceName": "%s"}'
+        path = f"/sources/{source}"
+        await cvf("call", "PATCH", path, "--data", change % shown["sourceName"], plain=True)
+        assert (await node.call("GET", path)).json["displayName"] == "Changed"
+        await cvf("call", "DELETE", path, plain=True)
+        with pytest.raises(Failure, match="no source"):
+            await cvf("call", "GET", path, plain=True)
+
+    async def test_what_cannot_be_sent_is_said(self, cvf):
+        for words in (("GET", "sources"), ("POST", "/sources/", "--data", "{")):
+            with pytest.raises(Failure):
+                await cvf("call", *words, plain=True)
 
 
 class TestAccessRequests:

@@ -173,8 +173,11 @@ class TestProcesses:
         found = await examined(0)
         assert found["mail"]["state"] == "warning"
         assert "the instance runs" in found["address"]["found"]
-        for name in ("configuration", "database", "broker", "identity", "clock", "data folder"):
+        for name in ("configuration", "database", "schema", "broker", "identity", "clock"):
             assert found[name]["state"] == "ok", found[name]
+        assert found["data folder"]["state"] == "ok"
+        found = await examined(1, CV3__MongoDB__Database="nobody_made_it")
+        assert "cvf db create" in found["schema"]["found"]
         found = await examined(
             1,
             CV3__MongoDB__Port="1",

@@ -10,6 +10,7 @@ from cvf_app.console import (
     access_requests,
     attributes,
     backup,
+    call,
     db,
     doctor,
     files,
@@ -24,8 +25,9 @@ from cvf_app.console import (
     sources,
     upkeep,
 )
-from cvf_app.console.failures import EXIT_CODES, REFUSED, Failure
+from cvf_app.console.failures import EXIT_CODES, REFUSED, Failure, Misused
 from cvf_app.console.here import Here, instance_folder, settings_folder
+from cvf_app.console.named import FILE, address_of
 from cvf_app.console.session import Sessions
 from cvf_app.console.show import err
 from cvf_app.errors import CafeVariomeError
@@ -38,7 +40,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     rich_markup_mode="rich",
 )
-for part in (people, sources, query, jobs, samples, upkeep, backup, doctor):
+for part in (people, sources, query, jobs, samples, upkeep, backup, doctor, call):
     part.add_to(app)
 app.add_typer(people.users, name="users")
 app.add_typer(access_requests.access_requests, name="access-requests")
@@ -63,8 +65,22 @@ def root(
             help="Address of the instance; else of the last login, else of ./instance.",
         ),
     ] = None,
+    env: Annotated[
+        str | None,
+        typer.Option(help=f"Name of the instance in {FILE} beside the login."),
+    ] = None,
+    stack: Annotated[
+        str | None, typer.Option(help="What stands for {stack} in that instance's address.")
+    ] = None,
 ) -> None:
     """Find out which server is meant."""
+    if stack is not None and env is None:
+        raise Misused("--stack goes with --env.")
+    if env is not None:
+        source = context.get_parameter_source("server")
+        if source is not None and source.name == "COMMANDLINE":
+            raise Misused("--server and --env name an instance each: leave one out.")
+        server = address_of(env, stack, settings_folder())
     context.obj = Here(
         given=server, sessions=Sessions(settings_folder()), instance=instance_folder()
     )

@@ -23,12 +23,13 @@ from cvf_app.backends.redis import Redis
 from cvf_app.backends.seen import Seen
 from cvf_app.config import Config
 from cvf_app.console.doctor import Finding
-from cvf_app.errors import CafeVariomeError, Invalid
+from cvf_app.errors import CafeVariomeError, Conflict, Invalid, Unavailable
 from cvf_app.local.apps import groups
 from cvf_app.local.daemon import bind_of
 from cvf_app.local.instance import Instance, find, full_place
 from cvf_app.local.layout import LocalState, read
 from cvf_app.local.ports import is_free, reachable, written
+from cvf_app.migrations import numbers, state
 from cvf_app.migrations.address import uri_of
 from cvf_app.users.identity.configured import issuer
 
@@ -161,6 +162,7 @@ async def _services(config: Config, environ: Mapping[str, str]) -> list[Finding]
             stack.callback(mongo.close)
             asked = [
                 _service("database", mongo.seen, "see that MongoDB runs, and MongoDB in the file"),
+                _schema(mongo),
                 _service("broker", redis.seen, "see that Redis runs, and Redis in the file"),
                 _identity(http, config),
                 _secrets(http, config, environ),
@@ -191,6 +193,17 @@ async def _service(check: str, ask: Ask, advice: str) -> list[Finding]:
             )
         ]
     return [Finding(check=check, state="ok", found=found)]
+
+
+async def _schema(mongo: Mongo) -> list[Finding]:
+    try:
+        number = await state.check(mongo, numbers.newest())
+    except Conflict as fault:
+        advice = "run that command, then start the instance"
+        return [Finding(check="schema", state="fault", found=fault.sentence, advice=advice)]
+    except Unavailable:
+        return []  # which stands under the database
+    return [Finding(check="schema", state="ok", found=f"the database has number {number}")]
 
 
 def _numbers(version: str) -> tuple[int, ...]:

@@ -7,7 +7,7 @@ import typer
 
 from cvf_app.console.device import has_browser, log_in_by_device
 from cvf_app.console.failures import Misused
-from cvf_app.console.here import here, server, user_named
+from cvf_app.console.here import group_named, here, server, user_named
 from cvf_app.console.login import by_browser, by_form, log_in, provider_of
 from cvf_app.console.server import Server
 from cvf_app.console.show import AsJson, details, err, said, table
@@ -104,8 +104,8 @@ def list_users(context: typer.Context, json: AsJson = False) -> None:
     table(rows, columns, for_program=json, none="There are no users.")
 
 
-@users.command("add")
-def add_user(
+@users.command("create")
+def create(
     context: typer.Context,
     name: Annotated[str, typer.Argument(help="The name to log in with.")],
     role: Annotated[Role, typer.Option(help="What this person may do.")] = Role.USER,
@@ -113,9 +113,15 @@ def add_user(
     first_name: Annotated[str, typer.Option()] = "",
     last_name: Annotated[str, typer.Option()] = "",
     affiliation: Annotated[str, typer.Option()] = "",
+    group: Annotated[
+        list[str] | None, typer.Option(help="Id or name of a discovery group; may be repeated.")
+    ] = None,
     json: AsJson = False,
 ) -> None:
-    """Give a person an account, a local user and a key."""
+    """Give a person an account, a local user and a key, and put them into discovery groups."""
+    instance = server(context)
+    # A group that is not there is a mistake of the command, and nothing was made yet.
+    groups = [group_named(instance, each) for each in group or ()]
     asked = {
         "username": name,
         "role": role.value,
@@ -124,7 +130,10 @@ def add_user(
         "lastName": last_name,
         "affiliation": affiliation,
     }
-    made = server(context).send("POST", "/users/", asked)
+    made = instance.send("POST", "/users/", asked)
+    for each in groups:
+        members = [*each.get("assignedUsers", ()), made["userId"]]
+        instance.send("PATCH", f"/groups/{each['groupId']}", {"assignedUsers": members})
     details(made, for_program=json)
 
 

@@ -126,11 +126,21 @@ class Server:
         Raises:
             Failure: the server refused; the sentence is its own.
         """
-        return self._answer(method, path, body, headers).json()
+        return self.answer(method, path, body=body, headers=headers).json()
 
-    def _answer(
-        self, method: str, path: str, body: bytes | None, headers: Mapping[str, str] | None
+    def answer(
+        self,
+        method: str,
+        path: str,
+        *,
+        body: bytes | None = None,
+        headers: Mapping[str, str] | None = None,
     ) -> Answer:
+        """Send one request and return the whole answer; a token that has run out is renewed once.
+
+        Raises:
+            Failure: the server refused; the sentence is its own.
+        """
         answer = self._once(method, path, body, headers, None, anew=False)
         if answer.status == http.client.UNAUTHORIZED and self._token is not None:
             answer = self._once(method, path, body, headers, None, anew=True)

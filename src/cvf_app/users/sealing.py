@@ -4,7 +4,9 @@ What must be looked up (login name, subject at the provider) has a keyed digest 
 stays the same when keys are rotated.
 """
 
-from cvf_app.backends.keystore import KeyStore
+from collections.abc import Mapping
+
+from cvf_app.backends.keystore import KeyStore, SealedText
 from cvf_app.principal import UserId
 from cvf_app.wire import Wire, decode, encode
 
@@ -40,6 +42,16 @@ class Sealing:
             Unavailable: it was sealed for another one, or was changed.
         """
         return decode(await self._keys.decrypt(PERSON_KEY, sealed, user_id.encode()), Person)
+
+    async def open_many(self, sealed: Mapping[UserId, str]) -> dict[UserId, Person]:
+        """Return the persons sealed for these users, in as few calls as there can be.
+
+        Raises:
+            Unavailable: one was sealed for another one, or was changed.
+        """
+        texts = [SealedText(text, user_id.encode()) for user_id, text in sealed.items()]
+        opened = await self._keys.decrypt_many(PERSON_KEY, texts)
+        return {each: decode(text, Person) for each, text in zip(sealed, opened, strict=True)}
 
     async def username_index(self, username: str) -> str:
         """Return the digest of a login name; letter case does not count."""

@@ -9,7 +9,7 @@ asked for again. While Vault is away, who was let in before goes on for a while
 """
 
 import secrets
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass
 from datetime import datetime, timedelta
@@ -199,7 +199,7 @@ class Users:
     async def list_users(self) -> tuple[User, ...]:
         """Return all users; those whose registration is not finished are none yet."""
         found = await self._store.list_users()
-        return tuple([await self.show(kept) for kept in found if kept.registered])
+        return await self._show_many([kept for kept in found if kept.registered])
 
     async def without_keys(self) -> tuple[UserId, ...]:
         """Return the users who were let in but have no key, so cannot log in."""
@@ -207,12 +207,13 @@ class Users:
         wanted = [
             each.user_id for each in found if each.registered and each.active and each.permitted
         ]
-        return tuple([each for each in wanted if not await self._keys.has_user_key(each)])
+        with_key = await self._keys.has_user_keys(wanted)
+        return tuple(each for each in wanted if each not in with_key)
 
     async def count_with_keys(self) -> int:
         """Return how many users, of whatever standing, have a key."""
         found = await self._store.list_users()
-        return sum([await self._keys.has_user_key(kept.user_id) for kept in found])
+        return len(await self._keys.has_user_keys([kept.user_id for kept in found]))
 
     async def list_local(self) -> tuple[User, ...]:
         """Return the users who have a key, so may log in here once they are active.
@@ -225,24 +226,19 @@ class Users:
         """Return the e-mail addresses of the active users of these roles."""
         found = await self._store.list_users()
         wanted = [kept for kept in found if kept.registered and kept.active and kept.role in roles]
-        return tuple(
-            [(await self._sealing.open(kept.user_id, kept.sealed)).email for kept in wanted]
-        )
+        persons = await self._sealing.open_many({kept.user_id: kept.sealed for kept in wanted})
+        return tuple(person.email for person in persons.values())
 
     async def show(self, kept: KeptUser) -> User:
         """Open a stored user."""
-        person = await self._sealing.open(kept.user_id, kept.sealed)
-        return User(
-            user_id=kept.user_id,
-            email=person.email,
-            username=person.username,
-            first_name=person.first_name,
-            last_name=person.last_name,
-            affiliation=person.affiliation,
-            role=kept.role,
-            active=kept.active,
-            allow_login=await self._keys.has_user_key(kept.user_id),
-            budget=kept.budget,
+        return (await self._show_many((kept,)))[0]
+
+    async def _show_many(self, found: Sequence[KeptUser]) -> tuple[User, ...]:
+        persons = await self._sealing.open_many({kept.user_id: kept.sealed for kept in found})
+        with_key = await self._keys.has_user_keys([kept.user_id for kept in found])
+        return tuple(
+            _shown(kept, persons[kept.user_id], allow_login=kept.user_id in with_key)
+            for kept in found
         )
 
     async def register(
@@ -411,6 +407,21 @@ class Users:
         if not await self._store.replace_attempt(done, kept.attempt, shows=True):
             raise Conflict("Somebody else is registering this user.", path="$.username")
         return await self.show(done)
+
+
+def _shown(kept: KeptUser, person: Person, *, allow_login: bool) -> User:
+    return User(
+        user_id=kept.user_id,
+        email=person.email,
+        username=person.username,
+        first_name=person.first_name,
+        last_name=person.last_name,
+        affiliation=person.affiliation,
+        role=kept.role,
+        active=kept.active,
+        allow_login=allow_login,
+        budget=kept.budget,
+    )
 
 
 def _named(person: Person | NewUser) -> NewAccount:

@@ -26,12 +26,12 @@ class TestHelp:
 
     @pytest.mark.parametrize(
         "words",
-        ["login", "whoami", "users add", "users role", "users revoke-login", "users delete",
+        ["login", "whoami", "users create", "users role", "users revoke-login", "users delete",
          "access-requests list", "access-requests approve", "access-requests deny",
          "sources create", "sources report", "upload", "ingest",
          "remap", "query", "history", "pipelines create", "attributes set", "attributes check",
          "groups create", "jobs follow", "jobs log", "jobs delete", "jobs resources", "sample",
-         "files get", "mail test", "mail list", "mail retry", "inspect"],
+         "files get", "mail test", "mail list", "mail retry", "inspect", "call"],
     )  # fmt: skip
     def test_every_command_has_help(self, words: str) -> None:
         assert RUNNER.invoke(command.app, [*words.split(), "--help"]).exit_code == 0

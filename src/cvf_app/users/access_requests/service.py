@@ -8,7 +8,7 @@ letter but those to administrators; nobody learns by asking whether somebody els
 import msgspec
 import structlog
 
-from cvf_app.backends.keystore import KeyStore
+from cvf_app.backends.keystore import KeyStore, SealedText
 from cvf_app.clock import Clock, epoch
 from cvf_app.errors import CafeVariomeError, Conflict, Exhausted, Invalid, NotFound
 from cvf_app.ids import id_of
@@ -120,7 +120,11 @@ class AccessRequests:
     async def page(self, status: Status | None, limit: int, skip: int) -> tuple[AccessRequest, ...]:
         """Return requests, the newest first."""
         found = await self._store.page(status, limit, skip)
-        return tuple([await self._show(kept) for kept in found])
+        texts = [SealedText(kept.sealed, kept.request_id.encode()) for kept in found]
+        opened = await self._keys.decrypt_many(KEY, texts)
+        return tuple(
+            _shown(kept, decode(text, _Asked)) for kept, text in zip(found, opened, strict=True)
+        )
 
     async def get(self, request_id: AccessRequestId) -> AccessRequest:
         """Return one request.
@@ -128,7 +132,8 @@ class AccessRequests:
         Raises:
             NotFound: there is none.
         """
-        return await self._show(await self._find(request_id))
+        kept = await self._find(request_id)
+        return _shown(kept, await self._open(kept))
 
     async def clean_up(self) -> None:
         """Remove requests that were decided half a year ago."""
@@ -256,18 +261,18 @@ class AccessRequests:
     async def _open(self, kept: KeptRequest) -> _Asked:
         return decode(await self._keys.decrypt(KEY, kept.sealed, kept.request_id.encode()), _Asked)
 
-    async def _show(self, kept: KeptRequest) -> AccessRequest:
-        asked = await self._open(kept)
-        return AccessRequest(
-            request_id=kept.request_id,
-            first_name=asked.first_name,
-            last_name=asked.last_name,
-            email=asked.email,
-            affiliation=asked.affiliation,
-            justification=asked.justification,
-            status=kept.status,
-            created_at=kept.created_at,
-            decided_at=kept.decided_at,
-            decided_by=kept.decided_by,
-            user_id=kept.user_id,
-        )
+
+def _shown(kept: KeptRequest, asked: _Asked) -> AccessRequest:
+    return AccessRequest(
+        request_id=kept.request_id,
+        first_name=asked.first_name,
+        last_name=asked.last_name,
+        email=asked.email,
+        affiliation=asked.affiliation,
+        justification=asked.justification,
+        status=kept.status,
+        created_at=kept.created_at,
+        decided_at=kept.decided_at,
+        decided_by=kept.decided_by,
+        user_id=kept.user_id,
+    )
