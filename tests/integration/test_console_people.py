@@ -81,7 +81,11 @@ class TestCall:
             await cvf("call", "GET", path, plain=True)
 
     async def test_what_cannot_be_sent_is_said(self, cvf):
-        for words in (("GET", "sources"), ("POST", "/sources/", "--data", "{")):
+        for words in (
+            ("GET", "sources"),
+            ("LOOK", "/sources/"),
+            ("POST", "/sources/", "--data", "{"),
+        ):
             with pytest.raises(Failure):
                 await cvf("call", *words, plain=True)
 

@@ -8,7 +8,6 @@ import asyncio
 import itertools
 from collections.abc import Awaitable, Callable, Iterator
 from dataclasses import dataclass, field, replace
-from typing import Any
 
 import aiohttp
 import pytest
@@ -61,13 +60,7 @@ class Stage:
 
     async def kept(self) -> set[str]:
         """Return the names of all sources there are."""
-        answer = await self.node.call("GET", "/sources/?limit=1000")
-        assert answer.status == 200, answer.body
-        return {source["sourceName"] for source in _items(answer.json)}
-
-
-def _items(told: Any) -> list[dict[str, Any]]:
-    return told if isinstance(told, list) else next(v for v in told.values() if isinstance(v, list))
+        return {source["sourceName"] for source in (await self.read(0)).json}
 
 
 @pytest.fixture(scope="module")

@@ -8,6 +8,7 @@ import asyncio
 import itertools
 import json
 from collections import Counter
+from contextlib import asynccontextmanager
 from dataclasses import dataclass, field, replace
 from uuid import uuid4
 
@@ -25,13 +26,12 @@ from cvf_app.clock import now
 from cvf_app.users.identity.configured import keycloak_server, people
 from tests.support import nodes, servers, services, table
 from tests.support.nodes import Answer, Node
-from tests.support.outages import outage, recovered
+from tests.support.outages import outage
 from tests.support.peers import loki, receivers
 from tests.support.providers import Real
 from tests.support.realm import CLIENT, Realm
 
-LOGINS = "login"
-# The wait between two tries of a letter, and what it is about.
+# A letter that could not be sent is tried again after a minute.
 MAIL_SECONDS = 150
 LONG = pytest.mark.timeout(280)
 
@@ -49,6 +49,7 @@ class Stage:
     identity: object
     headers: dict[str, str] = field(default_factory=dict)
     refresh: str = ""
+    acknowledged: set[str] = field(default_factory=set)
     numbers: itertools.count = field(default_factory=itertools.count)
 
     async def log_in(self) -> None:
@@ -74,7 +75,16 @@ class Stage:
     async def write(self, _: int) -> Answer:
         name = f"load{next(self.numbers)}"
         new = {"sourceType": "internal", "sourceName": name, "displayName": name}
-        return await self.node.call("POST", "/sources/", None, headers=self.headers, json=new)
+        answer = await self.node.call("POST", "/sources/", None, headers=self.headers, json=new)
+        if answer.status == 200:
+            self.acknowledged.add(name)
+        return answer
+
+    async def nothing_is_lost(self) -> None:
+        """See that everything that was acknowledged is there."""
+        kept = await self.read(0)
+        assert self.acknowledged
+        assert self.acknowledged <= {source["sourceName"] for source in kept.json}
 
     async def ask(self, _: int) -> Answer:
         headers = self.headers | {"Prefer": "wait=20"}
@@ -119,7 +129,7 @@ async def stage(tmp_path_factory, mongo_url, redis_url):
         structlog.configure(**before)
 
 
-@nodes.asynccontextmanager
+@asynccontextmanager
 async def _served(realm, mongo_url, redis_url, smtp, receiver):
     """Serve an instance of the realm, whose log goes to a receiver and whose mail to a server."""
     password = realm.person("pia")
@@ -174,6 +184,7 @@ class TestKeycloak:
         assert answer.headers["Retry-After"]
         await stage.log_in()
         assert (await stage.renew()).status == 200
+        await stage.nothing_is_lost()
 
     async def test_rotated_keys_fail_no_request(self, stage):
         await stage.log_in()
@@ -235,6 +246,7 @@ class TestSmtp:
             while not set(wanted) <= set(_recipients(stage.smtp)):  # noqa: ASYNC110 - files have no event
                 await asyncio.sleep(0.5)
         assert [_recipients(stage.smtp)[each] for each in wanted] == [1, 1, 1]
+        await stage.nothing_is_lost()
 
 
 def _recipients(smtp):
@@ -260,7 +272,7 @@ class TestLoki:
             while not (found := _with(stage.loki, mark)):  # noqa: ASYNC110 - nor has the peer
                 await asyncio.sleep(0.1)
         assert len(found) == 1
-        await recovered(stage.node)
+        await stage.nothing_is_lost()
 
 
 def _with(receiver, mark):

@@ -2,7 +2,6 @@
 
 import json as text
 import sys
-from enum import StrEnum
 from typing import Annotated
 
 import typer
@@ -11,15 +10,7 @@ from cvf_app.console.failures import Misused
 from cvf_app.console.here import server
 from cvf_app.console.show import as_json
 
-
-class Method(StrEnum):
-    """The methods of HTTP that the interface uses."""
-
-    GET = "GET"
-    POST = "POST"
-    PUT = "PUT"
-    PATCH = "PATCH"
-    DELETE = "DELETE"
+METHODS = ("GET", "POST", "PUT", "PATCH", "DELETE")
 
 
 def add_to(app: typer.Typer) -> None:
@@ -29,13 +20,15 @@ def add_to(app: typer.Typer) -> None:
 
 def call(
     context: typer.Context,
-    method: Annotated[Method, typer.Argument(case_sensitive=False)],
+    method: Annotated[str, typer.Argument(help=f"{', '.join(METHODS[:-1])} or {METHODS[-1]}.")],
     path: Annotated[str, typer.Argument(help="With its query, from the first '/' on.")],
     data: Annotated[
         str | None, typer.Option(help="What to send, as JSON; '-' reads it from stdin.")
     ] = None,
 ) -> None:
     """Call any operation of the interface and print its answer; see /docs of the instance."""
+    if method.upper() not in METHODS:
+        raise Misused(f"The interface knows no method {method}, only {', '.join(METHODS)}.")
     if not path.startswith("/"):
         raise Misused("The path begins with '/', as in: cvf call GET /sources/")
     given = sys.stdin.read() if data == "-" else data
@@ -45,7 +38,7 @@ def call(
         except ValueError as fault:
             raise Misused(f"What is to be sent is no JSON ({fault}).") from fault
     body = None if given is None else given.encode()
-    answer = server(context).answer(method.value, path, body=body)
+    answer = server(context).answer(method.upper(), path, body=body)
     told = answer.json()
     if told is not None:
         as_json(told)
