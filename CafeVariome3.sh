@@ -42,7 +42,8 @@ quoted() { printf "'%s'" "$(printf '%s' "$1" | sed "s/'/'\\\\''/g")"; }
 
 install_location() {
     [ $# -eq 1 ] || { say "Usage: CafeVariome3.sh install FOLDER"; return 2; }
-    [ -x "$venv/bin/python" ] || make_environment
+    # One that was broken off is completed.
+    "$venv/bin/python" -c 'import hypercorn, motor, quart' 2>/dev/null || make_environment
     made=
     [ -d "$1" ] || made=folder
     mkdir -p "$1"

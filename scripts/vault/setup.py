@@ -149,9 +149,9 @@ def role(vault: Vault, name: str, policy: str, cidrs: list[str], seconds: str) -
             "bind_secret_id": True,
             # Every worker, and every restart of one, logs in with the same secret id.
             "secret_id_num_uses": 0,
-            "secret_id_ttl": seconds,
-            "secret_id_bound_cidrs": cidrs,
-            "token_bound_cidrs": cidrs,
+            # What is not asked for stays as it is; a new role has neither bounds nor an end.
+            **({"secret_id_ttl": seconds} if seconds else {}),
+            **({"secret_id_bound_cidrs": cidrs, "token_bound_cidrs": cidrs} if cidrs else {}),
         },
     )
     told(f"wrote policy and role {name}")
@@ -230,7 +230,7 @@ def main() -> int:
     )
     parser.add_argument("--unwrap", type=Path, metavar="FILE", help="put the secret id into a file")
     parser.add_argument("--bound-cidr", action="append", default=[], help="addresses of ours")
-    parser.add_argument("--secret-id-ttl", default="0", help="life of secret ids; 0: for ever")
+    parser.add_argument("--secret-id-ttl", default="", help="life of secret ids; 0: for ever")
     asked = parser.parse_args()
     try:
         try:

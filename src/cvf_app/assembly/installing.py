@@ -50,8 +50,8 @@ def _tell(step: str) -> None:
         told.info("schema", step=step)
 
 
-async def check_schema(mongo: Mongo) -> None:
-    """Refuse to start on a database of another number; one that is away is looked at later.
+async def check_schema(mongo: Mongo) -> bool:
+    """Refuse to work on a database of another number; false if it does not answer.
 
     Raises:
         Conflict: the database is older or newer, or there is none; the sentence names the command.
@@ -59,8 +59,10 @@ async def check_schema(mongo: Mongo) -> None:
     try:
         await state.check(mongo, numbers.newest())
     except Unavailable as fault:
-        # The readiness says so until it answers, and asks for the number then.
+        # The readiness says so until it answers.
         told.warning("schema_unknown", reason=fault.sentence)
+        return False
     except Conflict as fault:
         told.critical("start_refused", reason=fault.sentence)
         raise
+    return True

@@ -29,6 +29,8 @@ from cvf_app.mail.service import Mails
 from cvf_app.mail.store import MailStore
 from cvf_app.mail.writing import Writer
 from cvf_app.migrations import drawing
+from cvf_app.migrations.lock import locked
+from cvf_app.migrations.state import States
 from cvf_app.networks.service import Networks
 from cvf_app.networks.store import NetworkStore
 from cvf_app.pipelines.service import Pipelines
@@ -166,7 +168,8 @@ class Parts:
             Vessel("requests", REQUESTS_KEY, request_store.sealed),
             Vessel("letters", LETTERS_KEY, mail_store.sealed),
         )
-        rotation = Rotation(keys, jobs, vessels)
+        schema = States(backends.mongo).collection
+        rotation = Rotation(keys, jobs, vessels, alone=lambda: locked(schema))
         worker = Worker(
             jobs,
             backends.queue,

@@ -2,10 +2,9 @@
 
 import asyncio
 import time
-from collections.abc import AsyncGenerator
-from contextlib import (
-    ExitStack,
-)
+from collections.abc import AsyncGenerator, Callable
+from contextlib import ExitStack
+from functools import partial
 from pathlib import Path
 
 from msgspec.structs import replace
@@ -16,6 +15,7 @@ from cvf_app.assembly.connections import Backends, OpenBackends, open_backends
 from cvf_app.assembly.installing import check_schema
 from cvf_app.assembly.parts import Parts
 from cvf_app.backends import log, log_outlets, seen
+from cvf_app.backends.mongo import Mongo
 from cvf_app.backends.seen import Seen
 from cvf_app.backends.shipping import Receiver, Shipper, receivers
 from cvf_app.config import Config, surroundings
@@ -46,6 +46,7 @@ ALARM_SECONDS = 5.0
 LOOK_SECONDS = 60.0
 KEYS_SECONDS = 20.0
 FLUSH_SECONDS = 3.0
+SCHEMA_SECONDS = 1.0
 # Hypercorn ends the app's own end after sixty seconds; jobs are handed back before.
 MOST_GRACE = 50.0
 
@@ -88,14 +89,15 @@ def create_app(
     @app.while_serving
     async def lifespan() -> AsyncGenerator[None, None]:
         async with open_backends(config) as backends:
-            await check_schema(backends.mongo)
+            known = await check_schema(backends.mongo)
             loops = Loops()
             shippers = [Shipper(*pair, backends.http) for pair in to_receivers.items()]
             for shipper in shippers:
                 loops.start(f"log to {shipper.name}", shipper.run)
             parts = Parts.build(config, backends, answers_here=Duty.RECORD_COMPILER in duties)
             lookout = _provide(app, config, duties, backends, parts)
-            _start(loops, duties, parts, lookout)
+            start = partial(_start, loops, duties, parts, lookout)
+            _begin(loops, start, known=known, mongo=backends.mongo)
             loops.every("key store", KEYS_SECONDS, backends.keys.tend)
             if config.metrics.prometheus.enabled:
                 _observe(loops, config, duties, parts)
@@ -184,6 +186,22 @@ def _provide(
     return lookout
 
 
+def _begin(loops: Loops, start: Callable[[], None], *, known: bool, mongo: Mongo) -> None:
+    """Begin the work once the database has told its number; a wrong one ends the process."""
+
+    async def wait() -> None:
+        while not await check_schema(mongo):  # noqa: ASYNC110 - nobody tells us when it is back
+            await asyncio.sleep(SCHEMA_SECONDS)
+        start()
+        # A loop has no end.
+        await asyncio.Event().wait()
+
+    if known:
+        start()
+    else:
+        loops.start("schema", wait)
+
+
 def _start(loops: Loops, duties: frozenset[Duty], parts: Parts, lookout: Lookout) -> None:
     loops.start("announcements", parts.outbox.drain)
     loops.every("alarms", ALARM_SECONDS, parts.alerts.raise_noted)
@@ -200,6 +218,7 @@ def _start(loops: Loops, duties: frozenset[Duty], parts: Parts, lookout: Lookout
         loops.every("unanswered queries", RECOVER_SECONDS, parts.records.recover)
     if Duty.SCHEDULER in duties:
         loops.every("leftovers", CLEAN_SECONDS, parts.requests.clean_up)
+        loops.every("old requests for access", CLEAN_SECONDS, parts.access_requests.clean_up)
         loops.every("files in step", STEP_SECONDS, parts.requests.agree)
         loops.every("expired files", EXPIRE_SECONDS, parts.files.expire)
         mail = lookout.minding("the mail server", parts.delivery.work)

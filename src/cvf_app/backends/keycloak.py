@@ -89,6 +89,7 @@ class KeycloakServer:
         self._client_id = client_id
         self._secret = secret
         self._connection: KeycloakOpenIDConnection | None = None
+        self._given_up: list[KeycloakOpenIDConnection] = []
 
     async def users(self, **query: str) -> list[Representation]:
         """Return the accounts that a query finds; without one all of them."""
@@ -183,9 +184,10 @@ class KeycloakServer:
     async def close(self) -> None:
         """Close the connections."""
         connection, self._connection = self._connection, None
-        if connection is not None:
-            await connection.keycloak_openid.connection.aclose()
-            await connection.aclose()
+        given_up, self._given_up = self._given_up, []
+        for each in (*given_up, *([connection] if connection else [])):
+            await each.keycloak_openid.connection.aclose()
+            await each.aclose()
 
     async def _administer(self, call: Callable[[KeycloakAdmin], Awaitable[T]]) -> T:
         return await self._call(lambda connection: call(KeycloakAdmin(connection=connection)))
@@ -193,17 +195,24 @@ class KeycloakServer:
     async def _call(self, call: Callable[[KeycloakOpenIDConnection], Awaitable[T]]) -> T:
         with metrics.service_call("keycloak", answers=_ANSWERS):
             try:
+                connection = await self._open()
                 try:
-                    return await call(await self._open())
+                    return await call(connection)
                 except KeycloakAuthenticationError:
                     # The secret may be a new one, or our login was ended: once more, from nothing.
-                    await self.close()
+                    self._give_up(connection)
                     return await call(await self._open())
             except KeycloakError as fault:
                 log.warning(
                     "keycloak_refused", status=fault.response_code, reason=_told(fault, "error")
                 )
                 raise _ours(fault) from fault
+
+    def _give_up(self, connection: KeycloakOpenIDConnection) -> None:
+        """Use a connection no more; others may be using it, so it is closed with the server."""
+        if self._connection is connection:
+            self._connection = None
+            self._given_up.append(connection)
 
     async def _open(self) -> KeycloakOpenIDConnection:
         if self._connection is None:

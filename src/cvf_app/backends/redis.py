@@ -122,7 +122,9 @@ class Redis:
         try:
             yield
         finally:
-            await self._let_go(key, mine)
+            # What was done within is done; the key lapses by itself.
+            with suppress(Unavailable):
+                await self._let_go(key, mine)
 
     async def _let_go(self, key: str, mine: bytes) -> None:
         with _edge():

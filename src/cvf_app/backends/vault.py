@@ -20,6 +20,7 @@ from cvf_app import config
 from cvf_app.backends.keystore import SealedText, Secret
 from cvf_app.backends.vault_session import (
     ANSWER_SECONDS,
+    THREADS,
     AppRole,
     Missing,
     Refused,
@@ -119,6 +120,8 @@ class VaultKeyStore:
         self._there: set[str] = set()
         # All threads making keys would let every other call wait.
         self._making = asyncio.Semaphore(_MAKING_AT_ONCE)
+        # Many questions at once leave a thread free, and each waits for its turn without a clock.
+        self._asking = asyncio.Semaphore(THREADS - 1)
 
     @classmethod
     def open(
@@ -279,9 +282,11 @@ class VaultKeyStore:
     async def create_user_key(self, user_id: str) -> None:
         """Make a person's RSA key pair; one that is there is kept."""
         name = self._names.person(user_id)
-        # While somebody else makes this very key, Vault lets whoever asks for it wait.
-        if not await self._has(name, seconds=MAKING_SECONDS):
-            await self._make(name, _USER_KEY_TYPE)
+        # While somebody else makes this very key, Vault lets whoever asks for it wait: in here, so
+        # that those who wait do not take all threads.
+        async with self._making:
+            if not await self._has(name, seconds=MAKING_SECONDS):
+                await self._make(name, _USER_KEY_TYPE)
 
     async def has_user_key(self, user_id: str) -> bool:
         """Say whether a person has a key pair."""
@@ -299,7 +304,7 @@ class VaultKeyStore:
         found: list[str] = []
         for start in range(0, len(asked), _MOST_IN_A_CALL):
             part = asked[start : start + _MOST_IN_A_CALL]
-            answers = await asyncio.gather(*map(self.has_user_key, part))
+            answers = await asyncio.gather(*map(self._has_in_turn, part))
             found += [each for each, has in zip(part, answers, strict=True) if has]
         return frozenset(found)
 
@@ -406,17 +411,21 @@ class VaultKeyStore:
         if name in self._there:
             return
         if not await self._has(name):
-            await self._make(name, _NAMED_KEY_TYPE)
+            async with self._making:
+                await self._make(name, _NAMED_KEY_TYPE)
         self._there.add(name)
 
     async def _make(self, name: str, kind: str) -> None:
-        async with self._making:
-            await self._session.call(
-                lambda client: client.secrets.transit.create_key(
-                    name=name, key_type=kind, mount_point=self._transit
-                ),
-                seconds=MAKING_SECONDS,
-            )
+        await self._session.call(
+            lambda client: client.secrets.transit.create_key(
+                name=name, key_type=kind, mount_point=self._transit
+            ),
+            seconds=MAKING_SECONDS,
+        )
+
+    async def _has_in_turn(self, user_id: str) -> bool:
+        async with self._asking:
+            return await self.has_user_key(user_id)
 
     async def _has(self, name: str, *, seconds: float = ANSWER_SECONDS) -> bool:
         try:

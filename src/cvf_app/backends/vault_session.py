@@ -325,7 +325,8 @@ class VaultSession:
         if now - self._logged_in_at < LOGIN_PAUSE:
             raise _Trouble(self._login_failed)
         # Asked first, so that a login is not used up on a Vault that cannot judge it.
-        if away := self._health():
+        # A standby node hands requests on to the active one, or answers 307, which is told apart.
+        if (away := self._health()) and away != "standby":
             raise _Trouble(away)
         # Whether it succeeds or not: never more than one in ten seconds.
         self._logged_in_at = now

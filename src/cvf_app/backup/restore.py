@@ -35,6 +35,7 @@ from cvf_app.backup.records import (
 from cvf_app.backup.take import ACCOUNTS, DATA, KEYS
 from cvf_app.errors import Conflict, Invalid
 from cvf_app.files.place import room
+from cvf_app.loops import in_thread
 from cvf_app.migrations.catalogue import Catalogue
 from cvf_app.migrations.lock import locked
 from cvf_app.migrations.model import Migration
@@ -157,7 +158,7 @@ async def _clear(target: Target) -> None:
     for name in sorted(await catalogue.names()):
         if name != SCHEMA:
             await catalogue.drop(name)
-    _clear_folders(target)
+    await in_thread(_clear_folders, target)
 
 
 def _clear_folders(target: Target) -> None:
@@ -207,7 +208,8 @@ class _Restoring:
                 if self._bytes > _PAGE_BYTES or len(self._page) >= _PAGE:
                     await self._flush()
             else:
-                self._on_file(kind, body)
+                # In a thread: the lock has to be renewed meanwhile.
+                await in_thread(self._on_file, kind, body)
         await self._flush()
 
     async def _flush(self) -> None:
@@ -261,7 +263,8 @@ async def _compare(target: Target, manifest: Manifest) -> None:
             tally.document(name, packed(document))
     for area, root in target.roots.items():
         for path in _files(area, root):
-            tally.file(Placed(area=area, path=path.relative_to(root).as_posix()), _digest(path))
+            placed = Placed(area=area, path=path.relative_to(root).as_posix())
+            tally.file(placed, await in_thread(_digest, path))
     there, areas = tally.manifest, {name: Total() for name in target.roots}
     asked = {**areas, **{name: manifest.areas[name] for name in areas if name in manifest.areas}}
     wrong = [name for name, total in asked.items() if {**areas, **there.areas}[name] != total]

@@ -7,7 +7,9 @@
   and its reports are copied, then it is looked at again. Everything that a source names stays as
   long as it is named, and never changes. So if it still names the same, the copy is whole, and
   only now it is written down; else what is new is copied too, up to `TRIES` times.
-- The key store comes last: keys are added and never replaced.
+- The key store comes last: keys are added and never replaced, and old versions are retired under
+  the same lock only.
+- What is in the database and not on the disk is counted: a backup without it is no whole one.
 
 A change of the schema waits meanwhile, since the lock of the migrations is held. Left out are the
 pieces of uploads that are under way, and what belongs to work in progress. Memory stays flat: a
@@ -30,6 +32,7 @@ from cvf_app.backends.sealed import SealedFolder
 from cvf_app.backup import accounts
 from cvf_app.backup.records import Manifest, Placed, Writer
 from cvf_app.errors import Conflict
+from cvf_app.loops import in_thread
 from cvf_app.migrations.catalogue import Catalogue
 from cvf_app.migrations.model import OWN
 
@@ -58,12 +61,19 @@ class _Done:
 class Taking:
     """One backup being written."""
 
-    def __init__(self, mongo: Mongo, data: Path, writer: Writer, say: Say) -> None:
-        """Copy this database and this folder of uploaded files."""
+    def __init__(
+        self, mongo: Mongo, data: Path, writer: Writer, say: Say, *, allow_missing: bool = False
+    ) -> None:
+        """Copy this database and this folder of uploaded files.
+
+        `allow_missing`: what is not on the disk any more is left out.
+        """
         self._mongo = mongo
         self._data = data
         self._writer = writer
         self._say = say
+        self._allow_missing = allow_missing
+        self._lost: set[str] = set()
         self._done = _Done()
         self._count, self._told = 0, time.monotonic()
 
@@ -73,7 +83,7 @@ class Taking:
         `local`: the folder of a local instance, whose identity provider has the accounts.
 
         Raises:
-            Conflict: a source was changed again and again meanwhile.
+            Conflict: a source was changed again and again meanwhile, or files are missing.
         """
         names = sorted(await Catalogue(self._mongo).names() - OWN | {ASIDE})
         for name in (*_FIRST, *(each for each in names if each not in _FIRST)):
@@ -86,16 +96,27 @@ class Taking:
             self._say(f"source {number} of {len(ids)}")
             await self._source(source_id)
         await self._other_files()
+        self._check_missing()
         if local is not None:
             self._say("accounts")
             with accounts.opened(local) as found:
                 for path, content in found:
                     placed = Placed(area=ACCOUNTS, path=path.as_posix())
-                    self._writer.file(placed, content)
+                    await in_thread(self._writer.file, placed, content)
         if keys is not None:
             self._say("keys")
-            self._key_store(keys)
+            await self._key_store(keys)
         return self._writer.close()
+
+    def _check_missing(self) -> None:
+        if self._lost and not self._allow_missing:
+            raise Conflict(
+                f"{len(self._lost)} files or indices that the database names are not in "
+                f"{self._data}: is this the right folder (Data.UploadPath), and is it mounted? "
+                "What is lost for good is left out with --allow-missing."
+            )
+        if self._lost:
+            self._say(f"left out, since they are missing: {len(self._lost)}")
 
     async def _collection(self, name: str) -> None:
         self._say(f"collection {name}")
@@ -109,28 +130,38 @@ class Taking:
             if seen is None:
                 return
             await self._batches(source_id, seen)
-            files = [each async for each in self._each("data_files", {"sourceId": source_id})]
-            kept = [await self._one("files", each["_id"]) for each in files]
-            for file in filter(None, kept):
-                self._content(file["sha256"])
-            if seen["folder"] is not None:
-                self._tree(Path("segments", source_id, seen["folder"]))
+            data_files = [each async for each in self._each("data_files", {"sourceId": source_id})]
+            kept = [await self._one("files", each["_id"]) for each in data_files]
+            files = [file for file in kept if file is not None]
+            for file in files:
+                await self._content(file["sha256"])
+            folder = Path("segments", source_id, seen["folder"]) if seen["folder"] else None
+            if folder is not None:
+                await self._tree(folder)
             again = await self._one("sources", source_id)
             if again is None:
                 return
             if all(seen[name] == again[name] for name in _NAMED):
-                self._write("sources", again)
-                for data_file in files:
-                    self._write("data_files", data_file)
-                for file in filter(None, kept):
-                    self._file(file)
-                for report in self._folders(Path("reports", source_id)):
-                    self._tree(report)
+                if folder is not None and not (self._data / folder).is_dir():
+                    self._lost.add(str(folder))
+                await self._write_source(again, data_files, files)
                 return
         raise Conflict(
             "A source is being changed all the time, so that no whole copy of it can be made. "
             "Make the backup when its ingests have ended."
         )
+
+    async def _write_source(
+        self, source: Document, data_files: list[Document], files: list[Document]
+    ) -> None:
+        """Write down a source whose copy is whole."""
+        self._write("sources", source)
+        for data_file in data_files:
+            self._write("data_files", data_file)
+        for file in files:
+            self._file(file)
+        for report in self._folders(Path("reports", source["_id"])):
+            await self._tree(report)
 
     async def _batches(self, source_id: str, source: Document) -> None:
         for share in (str(each["share"]) for each in source["shares"]):
@@ -151,7 +182,7 @@ class Taking:
         async for file in self._each("files"):
             if file["_id"] in self._done.files:
                 continue
-            self._content(file["sha256"])
+            await self._content(file["sha256"])
             # Written when it is still there now: its content went by.
             if await self._one("files", file["_id"]) is not None:
                 self._file(file)
@@ -160,16 +191,18 @@ class Taking:
         if file["_id"] not in self._done.files:
             self._done.files.add(file["_id"])
             self._write("files", file)
+            if file["ready"] and file["sha256"] not in self._done.contents:
+                self._lost.add(str(file["_id"]))
 
-    def _content(self, sha256: str) -> None:
+    async def _content(self, sha256: str) -> None:
         if sha256 not in self._done.contents:
             path = Path("files", sha256[:2], sha256)
             with _opened([self._data / path]) as found:
                 for _, content in found:
                     self._done.contents.add(sha256)
-                    self._put(path, content)
+                    await self._put(path, content)
 
-    def _tree(self, folder: Path) -> None:
+    async def _tree(self, folder: Path) -> None:
         """Copy a folder that never changes; a part of it that is gone shows in the document."""
         if str(folder) in self._done.folders:
             return
@@ -179,23 +212,25 @@ class Taking:
             if len(found) == len(paths):
                 self._done.folders.add(str(folder))
                 for path, content in found:
-                    self._put(path.relative_to(self._data), content)
+                    await self._put(path.relative_to(self._data), content)
 
     def _folders(self, folder: Path) -> list[Path]:
         there = self._data / folder
         found = sorted(there.iterdir()) if there.is_dir() else []
         return [each.relative_to(self._data) for each in found if each.is_dir()]
 
-    def _key_store(self, folder: Path) -> None:
+    async def _key_store(self, folder: Path) -> None:
         with SealedFolder(folder).locked():
-            paths = [folder / "master.key", *sorted((folder / "records").iterdir())]
-            with _opened(paths) as found:
-                for path, content in found:
+            # One after the other: under the lock none goes, and there may be more of them than a
+            # process may have open.
+            for path in (folder / "master.key", *sorted((folder / "records").iterdir())):
+                with path.open("rb") as content:
                     placed = Placed(area=KEYS, path=path.relative_to(folder).as_posix())
-                    self._writer.file(placed, content)
+                    await in_thread(self._writer.file, placed, content)
 
-    def _put(self, path: Path, content: BinaryIO) -> None:
-        self._writer.file(Placed(area=DATA, path=path.as_posix()), content)
+    async def _put(self, path: Path, content: BinaryIO) -> None:
+        # In a thread: the lock has to be renewed meanwhile.
+        await in_thread(self._writer.file, Placed(area=DATA, path=path.as_posix()), content)
 
     def _write(self, name: str, document: Document) -> None:
         self._writer.document(name, packed(document))

@@ -50,6 +50,9 @@ def backup(
         Path | None,
         typer.Option(help="Instead of a passphrase: the public X25519 key (PEM) of who may open."),
     ] = None,
+    allow_missing: Annotated[
+        bool, typer.Option("--allow-missing", help="Leave out what is not on the disk any more.")
+    ] = False,
     config: ConfigFile = None,
     json: AsJson = False,
 ) -> None:
@@ -71,7 +74,7 @@ def backup(
         else Recipient(recipient.read_bytes())
     )
     with _whole(file) as out, database(Layout(path.parent), alone=False):
-        info, manifest = asyncio.run(_take(path, out, keeper))
+        info, manifest = asyncio.run(_take(path, out, keeper, allow_missing=allow_missing))
     size = file.stat().st_size
     documents = sum(total.count for total in manifest.collections.values())
     files = sum(total.count for total in manifest.areas.values())
@@ -138,7 +141,7 @@ def restore(
 
 
 async def _take(
-    path: Path, out: BinaryIO, keeper: "Passphrase | Recipient"
+    path: Path, out: BinaryIO, keeper: "Passphrase | Recipient", *, allow_missing: bool
 ) -> "tuple[Info, Manifest]":
     from cvf_app.backup.records import Info, Writer  # noqa: PLC0415 - see `status` of `cvf db`
     from cvf_app.backup.settings import without_secrets  # noqa: PLC0415 - see above
@@ -164,7 +167,8 @@ async def _take(
             config=without_secrets(_text(path)),
         )
         async with locked(States(mongo).collection):
-            taking = Taking(mongo, Path(loaded.data.upload_path), Writer(out, keeper, info), _say)
+            data, writer = Path(loaded.data.upload_path), Writer(out, keeper, info)
+            taking = Taking(mongo, data, writer, _say, allow_missing=allow_missing)
             return info, await taking.run(keys, _local(path))
     finally:
         mongo.close()

@@ -36,6 +36,8 @@ Address = Annotated[
     str | None,
     typer.Option(
         "--db-connection-url",
+        # An address with a password would stand in the list of processes.
+        envvar="CV3_DB_CONNECTION_URL",
         help="Another database than the configured one: mongodb://HOST:PORT/NAME with any options.",
     ),
 ]

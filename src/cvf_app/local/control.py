@@ -158,7 +158,15 @@ def stop(instance: Instance) -> int:
 
 
 def restart(instance: Instance, environ: dict[str, str], duties: Sequence[str]) -> int:
-    """Stop and start again, with other duties if such are named."""
+    """Stop and start again, with other duties if such are named; what is wrong stops nothing.
+
+    Raises:
+        Invalid: the duties or the configuration are wrong.
+    """
+    wish(instance, environ, duties)
+    path = instance.config or instance.layout.config
+    if path.exists():
+        configuration.load(path, environ)
     stop(instance)
     return start(instance, environ, duties)
 

@@ -37,6 +37,8 @@ PAUSES = (0.1, 0.5, 1.0, 2.0, 4.0, 8.0, 15.0, 30.0)
 """Seconds before each further start of a child that dies soon; after the last it is given up."""
 _STEADY_SECONDS = 30.0
 _TRIES_OF_A_STEP = 2
+_LOCK_TRIES = 5
+_LOCK_PAUSE = 0.02
 READY_PAGE = "/health/ready"
 
 
@@ -85,11 +87,16 @@ class Lock:
             Conflict: another guard runs this folder.
         """
         handle = self._path.open("ab+")
-        try:
-            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError as fault:
-            handle.close()
-            raise Conflict("A guard already runs this folder.") from fault
+        # Who asks whether it is held holds it for an instant.
+        for left in reversed(range(_LOCK_TRIES)):
+            try:
+                fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                break
+            except BlockingIOError as fault:
+                if not left:
+                    handle.close()
+                    raise Conflict("A guard already runs this folder.") from fault
+                time.sleep(_LOCK_PAUSE)
         handle.truncate(0)
         handle.write(encode(identify(os.getpid())))
         handle.flush()
@@ -206,7 +213,8 @@ class Guard:
         for kept in self._kept:
             first_ready = asyncio.Event()
             keepers.create_task(self._keep(kept, first_ready))
-            await first_ready.wait()
+            # By itself, or by a reload after it was given up.
+            await kept.started.wait()
         self._publish("ready")
         say(f"ready at {self._address}")
         notify(f"READY=1\nSTATUS=Serving at {self._address}")
@@ -257,6 +265,7 @@ class Guard:
             self._done[kept.child.name]()
         say(f"{kept.child.name} is {kept.state}{_pid(kept)}")
         first_ready.set()
+        kept.started.set()
         self._publish()
         return _ending(await kept.stay())
 
@@ -287,7 +296,8 @@ class Guard:
             self._publish()
             fault = ""
             for kept in self._kept:
-                if kept.child.is_app and not fault:
+                # One that was never begun is begun in its turn.
+                if kept.child.is_app and kept.state != "waiting" and not fault:
                     fault = await self._replace(kept, keepers)
             state = "failed" if fault else "done"
             self._reload = msgspec.structs.replace(self._reload, state=state, sentence=fault)
@@ -319,16 +329,17 @@ class Guard:
             kept.incoming = fresh
             # A process that nobody can ask alone would be taken for ready by another's answer.
             ready = await kept.await_ready(fresh, READY_PAGE)
-            kept.incoming = None
             if not ready:
                 await kept.end(fresh)
                 kept.forget(fresh)
+                kept.incoming = None
                 return f"the new process of {name} was not ready, so the old one goes on"
-            kept.current = fresh
+            kept.leaving, kept.current, kept.incoming = before, fresh, None
         self._publish()
         say(f"{name} has a new process{_pid(kept)}")
         if before is not None:
             await kept.end(before)
+        kept.leaving = None
         return ""
 
     def _publish(self, state: str | None = None) -> None:
@@ -356,7 +367,11 @@ class Guard:
             children=children,
             reload=self._reload,
         )
-        write(self._layout.status, told)
+        try:
+            write(self._layout.status, told)
+        except OSError as fault:
+            # A full disk stops nobody: the children go on, and the next change is written again.
+            say(f"the status cannot be written: {fault.strerror}")
 
 
 def sweep(layout: Layout) -> None:
@@ -370,8 +385,10 @@ def sweep(layout: Layout) -> None:
 
 def say(line: str) -> None:
     """Write one line into the guard's log, which is our standard error."""
-    sys.stderr.write(f"{now().isoformat(timespec='milliseconds')} {line}\n")
-    sys.stderr.flush()
+    # A log that cannot be written is no reason to end what is being kept.
+    with contextlib.suppress(OSError):
+        sys.stderr.write(f"{now().isoformat(timespec='milliseconds')} {line}\n")
+        sys.stderr.flush()
 
 
 def _pid(kept: Kept) -> str:

@@ -56,6 +56,9 @@ class Kept:
         self.restarts = 0
         self.current: Running | None = None
         self.incoming: Running | None = None
+        self.leaving: Running | None = None
+        # Set when it has run once.
+        self.started = asyncio.Event()
         # Held while a process is started, so that a death and a reload never start two.
         self.changing = asyncio.Lock()
         self._number = number
@@ -80,11 +83,12 @@ class Kept:
         child = self.child
         bound = self._sockets[child.bind] if child.bind else None
         path = self._place() if child.private else None
-        private = private_socket(path) if path else None
-        fds = [each.fileno() for each in (bound, private) if each is not None]
-        names = {"{fd}": bound, "{private}": private}
-        command = [_filled(part, names) for part in child.command]
+        private = None
         try:
+            private = private_socket(path) if path else None
+            fds = [each.fileno() for each in (bound, private) if each is not None]
+            names = {"{fd}": bound, "{private}": private}
+            command = [_filled(part, names) for part in child.command]
             with child.log.open("ab") as log:
                 process = await asyncio.create_subprocess_exec(
                     *command,
@@ -97,7 +101,7 @@ class Kept:
                     preexec_fn=die_with_parent,
                 )
         except OSError as fault:
-            raise Conflict(f"{command[0]} cannot be started: {fault.strerror}.") from fault
+            raise Conflict(f"{child.name} cannot be started: {fault.strerror}.") from fault
         finally:
             # Its own copy is the only one left: asking it fails as soon as it has ended.
             if private is not None:
@@ -150,7 +154,7 @@ class Kept:
 
     async def stop(self) -> None:
         """Stop whatever runs of it."""
-        for running in (self.incoming, self.current):
+        for running in (self.incoming, self.current, self.leaving):
             if running is not None:
                 await self.end(running)
         if self.child.pid_file is not None:
@@ -159,7 +163,9 @@ class Kept:
     def forget(self, running: Running) -> None:
         """Put away what a process that has ended leaves behind."""
         if self.child.is_app:
-            self._left(running.process.pid)
+            # On a full disk what it counted is lost, and nothing else.
+            with contextlib.suppress(OSError):
+                self._left(running.process.pid)
 
 
 def _filled(part: str, sockets: Mapping[str, socket.socket | None]) -> str:

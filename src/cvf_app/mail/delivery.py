@@ -127,8 +127,11 @@ class Delivery:
         except MailDown as fault:
             log.warning("mail_server_down", reason=fault.sentence, waiting=len(left))
             self._was_down = True
-            for letter in left:
-                await self._postpone(letter, fault.sentence, held=True)
+            # A letter at which the server broke off may be the cause: it goes after the others, and
+            # is not hurried when the server is back.
+            broke = left[0].state is State.SENDING
+            for letter in (*left[1:], left[0]):
+                await self._postpone(letter, fault.sentence, held=not (broke and letter is left[0]))
             if isinstance(fault, LoginRefused):
                 raise
 

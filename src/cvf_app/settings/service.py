@@ -92,9 +92,10 @@ class Settings:
 
     async def change_own(self, user_id: UserId, given: UserSetting) -> UserSetting:
         """Put the given of somebody's own settings in place of the present ones."""
-        merged = convert({**await self._store.of_user(user_id), **plain(given)}, UserSetting)
-        await self._store.write_of_user(user_id, plain(merged))
-        return merged
+        parts = plain(given)
+        if parts:
+            await self._store.merge_of_user(user_id, parts)
+        return await self.own(user_id)
 
     async def maintain(self, wanted: Maintenance) -> None:
         """Begin or end maintenance; may be repeated."""
@@ -137,7 +138,8 @@ class Settings:
             return
         async with self._one_at_a_time:
             now = time.monotonic()
-            if self._read_at is not None and now - self._read_at < FRESH_SECONDS:
+            fresh = self._read_at is not None and now - self._read_at < FRESH_SECONDS
+            if stale_is_fine and fresh:
                 return
             try:
                 async with asyncio.timeout(PATIENCE_SECONDS if stale_is_fine else None):

@@ -1,5 +1,6 @@
 """Settings in MongoDB: one document for each part of the instance's, and one for each person's."""
 
+from collections.abc import Mapping
 from typing import Any
 
 from cvf_app.backends.mongo import Mongo
@@ -37,13 +38,12 @@ class SettingsStore:
         found = await self._of_users.find_one({"_id": user_id})
         return {} if found is None else dict(found["value"])
 
-    async def write_of_user(self, user_id: UserId, value: object) -> None:
-        """Put a value in place of what somebody has set."""
+    async def merge_of_user(self, user_id: UserId, parts: Mapping[str, object]) -> None:
+        """Put these parts in place of what somebody has set of them; others stay."""
+        change = {"$set": {f"value.{name}": value for name, value in parts.items()}}
         for _ in range(2):
             try:
-                await self._of_users.replace(
-                    {"_id": user_id}, {"_id": user_id, "value": value}, upsert=True
-                )
+                await self._of_users.update_one({"_id": user_id}, change, upsert=True)
             except Conflict:
                 continue
             return

@@ -4,11 +4,13 @@ Promises: the job may be killed at any moment and begins again without harm: it 
 if that still has the version it had when the job was asked for, passes over what is renewed
 already, and replaces a text only if nobody changed it meanwhile. An old version of a key is retired
 last of all, after two looks through everything, `quiet` seconds apart, that found nothing old: a
-request that read a document before it was renewed and writes it back has ended by then.
+request that read a document before it was renewed and writes it back has ended by then. It is never
+retired while a backup is being made, which would hold texts that its keys do not open.
 """
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from contextlib import AbstractAsyncContextManager, nullcontext
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -26,6 +28,7 @@ PAGE = 100
 QUIET_SECONDS = 60.0
 _MOST_PASSES = 10
 _KEY = "upkeep/rotation"
+Alone = Callable[[], AbstractAsyncContextManager[None]]
 
 
 class Sealed(Protocol):
@@ -69,12 +72,14 @@ class Rotation:
         vessels: Sequence[Vessel],
         *,
         quiet: float = QUIET_SECONDS,
+        alone: Alone = nullcontext,
     ) -> None:
-        """Rotate the keys of these documents."""
+        """Rotate the keys of these documents; `alone` keeps backups away in its block."""
         self._keys = keys
         self._jobs = jobs
         self._vessels = tuple(vessels)
         self._quiet = quiet
+        self._alone = alone
 
     async def begin(self, user_id: UserId, idempotency: str | None = None) -> JobDocument:
         """Begin to rotate every key; a rotation that has not ended yet is returned instead.
@@ -98,9 +103,11 @@ class Rotation:
         await steps.report("waiting for requests that began before", 0.9)
         await asyncio.sleep(self._quiet)
         renewed += await self._renew(newest, steps)
-        for name, version in newest.items():
-            await steps.report(f"retiring old versions of the key '{name}'", 0.95)
-            await self._keys.retire(name, version)
+        # A backup that has begun holds documents of before, and copies the key store last of all.
+        async with self._alone():
+            for name, version in newest.items():
+                await steps.report(f"retiring old versions of the key '{name}'", 0.95)
+                await self._keys.retire(name, version)
         return {"renewed": renewed, "versions": newest}
 
     async def _renew(self, newest: dict[str, int], steps: Steps) -> int:

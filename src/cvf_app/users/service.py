@@ -127,7 +127,14 @@ class Users:
         subject = claims.subject
         index = await self._sealing.subject_index(subject)
         kept = await self._store.find_by_subject(index)
-        if kept is None or not kept.active or not await self._keys.has_user_key(kept.user_id):
+        # The key may be remembered while the key store is away; what we noted ourselves counts too.
+        let_in = (
+            kept is not None
+            and kept.active
+            and kept.permitted
+            and await self._keys.has_user_key(kept.user_id)
+        )
+        if kept is None or not let_in:
             self._remembered.pop(subject, None)
             if kept is not None and kept.active:
                 # Their tokens were good for a login that is over: they count no more.
@@ -178,7 +185,9 @@ class Users:
             Invalid: the person has not agreed yet (`code` says whether to ask less often).
             Unauthenticated: nobody agreed in time, or the person said no.
             Forbidden: this person may not log in here.
+            Unavailable: the provider or the key store is away.
         """
+        await self._keys.state()
         return await self._admit(await self._identity.poll_device(device_code, verifier))
 
     async def provider(self) -> Provider:
@@ -358,7 +367,9 @@ class Users:
             role=new.role,
             active=False,
             registered=False,
-            own_account=old.own_account if old else account is None,
+            # What an attempt under another name made or found says nothing of this one's account.
+            own_account=account is None
+            or (old is not None and old.own_account and old.username_index == index),
             attempt=old.attempt + 1 if old else 1,
             budget=new.budget,
         )

@@ -93,9 +93,6 @@ class AccessRequests:
         await self._limits.spend(OF_A_MAILBOX, index)
         if await self._store.count(Status.WAITING) >= MOST_WAITING:
             raise Exhausted(_LATER)
-        # The same id for the same person until they have an answer.
-        number = await self._store.decided(index)
-        request_id = AccessRequestId(id_of(KEY, index, str(number)))
         asked = _Asked(
             first_name=new.first_name,
             last_name=new.last_name,
@@ -103,18 +100,27 @@ class AccessRequests:
             affiliation=new.affiliation,
             justification=new.justification,
         )
-        kept = KeptRequest(
-            request_id=request_id,
-            sealed=await self._keys.encrypt(KEY, encode(asked), request_id.encode()),
-            email_index=index,
-            status=Status.WAITING,
-            created_at=epoch(self._clock()),
-        )
-        if await self._store.add(kept):
-            log.info("access_asked", request=request_id)
-            await self._tell_of(request_id, asked)
-        else:
-            await self._tell_again(request_id)
+        # The same id for the same person until they have an answer. Of the decided ones the old are
+        # forgotten, so that the first number that is free may be a later one.
+        number = await self._store.decided(index)
+        while True:
+            request_id = AccessRequestId(id_of(KEY, index, str(number)))
+            kept = KeptRequest(
+                request_id=request_id,
+                sealed=await self._keys.encrypt(KEY, encode(asked), request_id.encode()),
+                email_index=index,
+                status=Status.WAITING,
+                created_at=epoch(self._clock()),
+            )
+            if await self._store.add(kept):
+                log.info("access_asked", request=request_id)
+                await self._tell_of(request_id, asked)
+                break
+            there = await self._store.find(request_id)
+            if there is not None and not there.status.decided:
+                await self._tell_again(request_id)
+                break
+            number += 1
         return AskedAccess(status="Success", request_id=request_id)
 
     async def page(self, status: Status | None, limit: int, skip: int) -> tuple[AccessRequest, ...]:

@@ -19,6 +19,10 @@ _LONGEST_NAME = 255
 _ACCESS_HEADER_TYPES = frozenset({"at+jwt", "application/at+jwt"})
 
 
+# Later than this is no moment that Python's datetime can tell.
+_YEAR_10000 = 253_402_300_800
+
+
 @dataclass(frozen=True, kw_only=True)
 class Expected:
     """What the claims are measured against."""
@@ -29,7 +33,9 @@ class Expected:
 
 
 def _is_moment(value: object) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool) and 0 < value < 2**40
+    return (
+        isinstance(value, int | float) and not isinstance(value, bool) and 0 < value < _YEAR_10000
+    )
 
 
 def _not_before(value: object, expected: Expected) -> bool:

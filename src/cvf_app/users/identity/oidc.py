@@ -174,7 +174,8 @@ class Oidc:
         key = await self._key_for(header)
         try:
             token = jwt.decode(access_token, key, algorithms=list(ALGORITHMS))
-        except (JoseError, ValueError) as fault:
+        except (JoseError, ValueError, TypeError) as fault:
+            # A TypeError comes of header members that are of another kind than RFC 7515 says.
             raise Unauthenticated("This access token is not valid here.") from fault
         expected = Expected(issuer=self._issuer, client_id=self._client_id, now=self._clock())
         claims = read_claims(token.header, token.claims, expected)
