@@ -29,9 +29,8 @@ settings.load_profile("quick")
 # What takes longest begins first, or one of several processes is left with it at the end.
 LONGEST = (
     "test_fault_points.py",
-    "test_full_mode_operation.py",
-    "test_faults_full.py",
     "test_faults_full_people.py",
+    "test_full_mode_operation.py",
 )
 
 

@@ -20,6 +20,7 @@ from tests.support.vaults import share
 
 # The waits are what is tested: an outage has to last longer than the app's own time limits.
 LONG = pytest.mark.timeout(240)
+pytestmark = pytest.mark.alone
 
 
 @dataclass
@@ -31,6 +32,7 @@ class Stage:
     redis: servers.Running
     vault: servers.Vault
     proxies: dict[str, Proxy]
+    source: str
     acknowledged: set[str] = field(default_factory=set)
     numbers: Iterator[int] = field(default_factory=itertools.count)
 
@@ -38,7 +40,7 @@ class Stage:
         return await self.node.call("GET", "/health/live", None)
 
     async def read(self, _: int) -> Answer:
-        return await self.node.call("GET", "/sources/")
+        return await self.node.call("GET", f"/sources/{self.source}")
 
     async def write(self, _: int) -> Answer:
         """Make a source and keep its name when it was acknowledged."""
@@ -60,7 +62,8 @@ class Stage:
 
     async def kept(self) -> set[str]:
         """Return the names of all sources there are."""
-        return {source["sourceName"] for source in (await self.read(0)).json}
+        found = await self.node.call("GET", "/sources/")
+        return {source["sourceName"] for source in found.json}
 
 
 @pytest.fixture(scope="module")
@@ -92,7 +95,8 @@ async def stage(tmp_path_factory):
                     connector = aiohttp.TCPConnector(force_close=True)
                     async with aiohttp.ClientSession(connector=connector) as client:
                         alone = replace(node, client=client)
-                        yield Stage(alone, mongodb, redis, vault, proxies)
+                        source = await alone.source("there")
+                        yield Stage(alone, mongodb, redis, vault, proxies, source)
             finally:
                 for proxy in proxies.values():
                     await proxy.stop()
