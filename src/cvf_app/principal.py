@@ -3,6 +3,7 @@
 Roles are a set of rights, not a ladder: a data admin may what a server admin may not.
 """
 
+from datetime import datetime
 from enum import Enum
 from typing import NewType
 
@@ -21,8 +22,9 @@ class Role(Enum):
 
 
 class Principal(Wire, frozen=True, kw_only=True):
-    """The local user on whose behalf a request or a job runs."""
+    """The local user on whose behalf a request or a job runs; `issued_at`: of a request's token."""
 
     user_id: UserId
     username: str
     role: Role
+    issued_at: datetime | None = None

@@ -283,6 +283,21 @@ class TestDenying:
         assert second != first
         assert await status(node, second) == "waiting"
 
+    async def test_who_was_denied_long_ago_may_ask_again_though_that_is_forgotten(
+        self, node, mongo
+    ):
+        """The number of decided requests goes down with what is forgotten."""
+        first = await ask(node, "patient")
+        await decide(node, first, "deny")
+        second = await ask(node, "patient")
+        await decide(node, second, "deny")
+        await mongo.collection(COLLECTION).delete_one({"_id": first})
+        third = await ask(node, "patient")
+        assert await status(node, third) == "waiting"
+        assert third != second
+        fourth = await ask(node, "patient")
+        assert fourth == third
+
     async def test_approved_cannot_be_denied(self, node):
         request_id = await ask(node, "safe")
         assert (await decide(node, request_id, "approve")).status == 200

@@ -187,6 +187,22 @@ class TestBackup:
         assert file.read_bytes() == before
 
 
+class TestMissing:
+    async def test_what_is_not_on_the_disk_is_no_whole_backup(self, filled, tmp_path):
+        """As when the folder of the data is not mounted where the command runs."""
+        path = tmp_path / "instance_config.json"
+        blocks = json.loads((filled.folder / "instance_config.json").read_text())
+        blocks["Data"]["UploadPath"] = str(tmp_path / "elsewhere")
+        path.write_text(json.dumps(blocks))
+        (tmp_path / "words").write_text(WORDS)
+        words = ("--passphrase-file", tmp_path / "words", "--config", path)
+        said = await cvf("backup", tmp_path / "lost.cvb", *words, expected=1)
+        assert "Data.UploadPath" in said
+        assert not (tmp_path / "lost.cvb").exists()
+        await cvf("backup", tmp_path / "less.cvb", *words, "--allow-missing")
+        assert (tmp_path / "less.cvb").exists()
+
+
 class TestRestore:
     async def test_one_that_was_broken_off_is_begun_again(self, filled, file, tmp_path):
         config = elsewhere(filled.folder / "instance_config.json", tmp_path / "second")

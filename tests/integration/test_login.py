@@ -228,7 +228,18 @@ class TestAuthenticate:
         unsigned = (
             base64.urlsafe_b64encode(b'{"alg":"none"}').decode() + "." + good.split(".")[1] + "."
         )
-        bad = ["x", "a.b.c", "é", "x" * 20_000, good[:-8] + "AAAAAAAA", forged, unsigned]
+        head = json.loads(base64.urlsafe_b64decode(good.split(".")[0] + "=="))
+        odd = base64.urlsafe_b64encode(json.dumps(head | {"crit": 5}).encode()).decode().rstrip("=")
+        bad = [
+            f"{odd}.{good.partition('.')[2]}",
+            "x",
+            "a.b.c",
+            "é",
+            "x" * 20_000,
+            good[:-8] + "AAAAAAAA",
+            forged,
+            unsigned,
+        ]
         for token in [None, *bad, changed(good, sub="eve")]:
             answer = await instance.ask("GET", "/auth/user-info", token)
             assert answer.status_code == 401, token

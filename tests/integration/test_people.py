@@ -1,6 +1,7 @@
 """Users and their administrators on a real node: who may do what to whom, and how people go."""
 
 import asyncio
+import time
 from contextlib import asynccontextmanager
 from uuid import uuid4
 
@@ -98,6 +99,18 @@ class TestRules:
             path = f"/users/{node.people[name]}"
             answer = await node.call("PATCH", path, "theserverAdmin", json={"affiliation": "Here"})
             assert (answer.status, answer.json["affiliation"]) == (200, "Here")
+
+    async def test_a_role_is_changed_with_a_new_token_only(self, node):
+        """ASVS 5.0, 7.5.3: what was left logged in changes nobody's rights."""
+        path = f"/users/{node.people['theuser']}"
+        old = node.issuer.token("theserverAdmin", iat=int(time.time()) - 660)
+        headers = {"Authorization": f"Bearer {old}"}
+        answer = await node.call("PATCH", path, None, headers=headers, json={"role": "user"})
+        assert answer.status == 401
+        change = {"affiliation": "Here"}
+        assert (await node.call("PATCH", path, None, headers=headers, json=change)).status == 200
+        changed = await node.call("PATCH", path, "theserverAdmin", json={"role": "user"})
+        assert changed.status == 200
 
     @pytest.mark.parametrize("role", ["dataAdmin", "developer"])
     async def test_nobody_grants_a_role_that_they_do_not_hold(self, node, role):

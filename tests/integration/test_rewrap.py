@@ -16,6 +16,8 @@ from cvf_app.backends.sealed_documents import SealedDocuments
 from cvf_app.errors import Conflict, Unavailable
 from cvf_app.ids import new_id
 from cvf_app.jobs.worker import Worker
+from cvf_app.migrations.lock import locked
+from cvf_app.migrations.state import States
 from cvf_app.principal import Role, UserId
 from cvf_app.upkeep.rewrap import Rotate, Rotation, Vessel, handlers
 from cvf_app.users.store import COLLECTION, KeptUser, UserStore
@@ -213,6 +215,23 @@ class TestRotation:
             )
         assert [each.sealed for each in await place.store.list_users()] == old
         assert len(await place.read()) == 3
+
+    async def test_old_version_stays_while_a_backup_is_being_made(self, place: Place) -> None:
+        """Its documents are of before, and its copy of the key store comes last."""
+        people = await place.fill(2)
+        old = [each.sealed for each in await place.store.list_users()]
+        schema = States(place.mongo).collection
+        rotation = Rotation(
+            place.keys, None, place.vessels, quiet=0.0, alone=lambda: locked(schema)
+        )
+        async with locked(schema):
+            with pytest.raises(Conflict, match="Another command"):
+                await rotation.rotate(Rotate(before={KEY: 1}), Told())
+        for user_id, text in zip(people, old, strict=True):
+            assert await place.keys.decrypt(KEY, text, user_id.encode())
+        await rotation.rotate(Rotate(before={KEY: 1}), Told())
+        with pytest.raises(Unavailable):
+            await place.keys.decrypt(KEY, old[0], people[0].encode())
 
     async def test_documents_that_hold_no_text_are_passed_over(self, place: Place) -> None:
         await place.fill(3)

@@ -61,6 +61,7 @@ class People:
         Raises:
             NotFound: there is no such user.
             Forbidden: the one who asks may not change this, or not of this user.
+            Unauthenticated: a role is to be changed, and the token is not a new one.
             Conflict: it would take the last developer, or others change this user too.
         """
         given = {
@@ -73,6 +74,7 @@ class People:
             raise Forbidden("Nobody changes their own role, activity or budget.")
         if change.role is not msgspec.UNSET:
             check_grant(by.role, change.role)
+            self._users.check_fresh(by)
         role = given.get("role", Role.DEVELOPER)
         if role is not Role.DEVELOPER or given.get("active") is False:
             async with self._taking(kept):
