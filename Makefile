@@ -35,7 +35,7 @@ test: $(READY)
 
 # What needs services; with `-o test` the tests above are taken as done.
 test-all: $(READY) $(CANAILLE)/.ready test
-	$(BIN)/python -m pytest -n 2 --dist loadfile -m "not alone" tests/integration
+	$(BIN)/python -m pytest -n 3 --dist loadfile -m "not alone" tests/integration
 	$(BIN)/python -m pytest -n 2 --dist loadfile -m alone tests/integration
 
 # The servers of full mode, for tests and for trying: docs/operations/services.md

@@ -77,7 +77,7 @@ class TestCall:
         await cvf("call", "PATCH", path, "--data", change % shown["sourceName"], plain=True)
         assert (await node.call("GET", path)).json["displayName"] == "Changed"
         await cvf("call", "DELETE", path, plain=True)
-        with pytest.raises(Failure, match="no source"):
+        with pytest.raises(Failure, match="no such source"):
             await cvf("call", "GET", path, plain=True)
 
     async def test_what_cannot_be_sent_is_said(self, cvf):

@@ -99,6 +99,7 @@ class TestSetup:
         }
         token = KeycloakOpenID(**where).token(grant_type="client_credentials", scope="roles")
         us = KeycloakAdmin(connection=KeycloakOpenIDConnection(**where, token=token))
+        realm.person("looked-after")
         assert us.get_users()
         admin = realm.admin()
         victim = admin.get_user_id("service-account-cafe-variome") or us.get_users()[0]["id"]
