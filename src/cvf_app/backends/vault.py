@@ -1,7 +1,7 @@
 """Secrets and keys in Vault: its KV2 engine and its transit engine, under the configured paths.
 
 Promises: nothing is read or written outside `KV2Prefix` and outside the transit keys whose names
-begin with it (see `Names`), so that several instances can share one Vault and one mount. Keys
+begin with it (`vault_names.py`), so that several instances can share one Vault and one mount. Keys
 never leave Vault: none is exportable. Secrets that were read once are remembered for
 `SECRET_FRESH_SECONDS`, and while Vault is away for at most `SECRET_BRIDGE_SECONDS` since they were
 read. See `vault_session.py` for what becomes of a Vault that does not answer.
@@ -9,15 +9,14 @@ read. See `vault_session.py` for what becomes of a Vault that does not answer.
 
 import asyncio
 import base64
-import re
 from collections.abc import Callable, Collection, Mapping, Sequence
-from dataclasses import dataclass
 from functools import partial
 from time import monotonic
 from typing import Any, Self, TypeVar
 
 from cvf_app import config
 from cvf_app.backends.keystore import SealedText, Secret
+from cvf_app.backends.vault_names import Names
 from cvf_app.backends.vault_session import (
     ANSWER_SECONDS,
     THREADS,
@@ -26,7 +25,7 @@ from cvf_app.backends.vault_session import (
     Refused,
     VaultSession,
 )
-from cvf_app.errors import Conflict, Invalid, NotFound, Unavailable, VaultUnavailable
+from cvf_app.errors import Conflict, NotFound, Unavailable, VaultUnavailable
 
 T = TypeVar("T")
 SECRET_FRESH_SECONDS = 30.0
@@ -38,64 +37,8 @@ _MOST_IN_A_CALL = 200
 _MOST_REMEMBERED = 256
 _USER_KEY_TYPE = "rsa-4096"
 _NAMED_KEY_TYPE = "aes256-gcm96"
-# What transit takes as a name, without the doubled marks that keep prefixes apart.
-_WORD = re.compile(r"\w+(?:[.-]\w+)*", re.ASCII)
 _WRONG = "Vault does not work with one of our keys; its log says why."
 _UNREADABLE = "A stored value cannot be opened with the key it names."
-
-
-@dataclass(frozen=True)
-class Names:
-    """How our things are called in Vault.
-
-    A transit key has no folders, so the prefix stands in its name: `/` becomes `.-` and `--` ends
-    it. No prefix can then be the beginning of another one's names. Three kinds of keys: `key-`
-    encrypts, `index-` digests and is never rotated, `user-` is a person's pair.
-    """
-
-    prefix: str
-
-    @classmethod
-    def of(cls, prefix: str) -> Self:
-        """Check a prefix.
-
-        Raises:
-            Invalid: it cannot be part of a key's name.
-        """
-        kept = prefix.strip("/")
-        if kept and not all(map(_WORD.fullmatch, kept.split("/"))):
-            raise Invalid(
-                "The prefix has letters, digits and _, with single . or - inside a word, and / "
-                "between words.",
-                path="$.Vault.KV2Prefix",
-            )
-        return cls(kept)
-
-    def secret(self, path: str) -> str:
-        """Return the path of a secret."""
-        words = path.split("/")
-        # An address with `..` would be cut short on its way and leave the prefix.
-        if not all(words) or {".", ".."} & set(words) or not path.isprintable():
-            raise ValueError("this is no path of a secret")
-        return f"{self.prefix}/{path}" if self.prefix else path
-
-    def key(self, name: str) -> str:
-        """Return the name of a key that encrypts."""
-        return self._name("key", name)
-
-    def index(self, name: str) -> str:
-        """Return the name of the key that makes the digests beside it."""
-        return self._name("index", name)
-
-    def person(self, user_id: str) -> str:
-        """Return the name of a person's key pair."""
-        return self._name("user", user_id)
-
-    def _name(self, kind: str, name: str) -> str:
-        if not _WORD.fullmatch(name):
-            raise ValueError("this is no name of a key")
-        lead = f"{self.prefix.replace('/', '.-')}--" if self.prefix else ""
-        return f"{lead}{kind}-{name}"
 
 
 class VaultKeyStore:

@@ -33,9 +33,10 @@ from cvf_app.mail.service import Mails
 from cvf_app.principal import Principal, Role, UserId
 from cvf_app.users.arrivals import Arrivals
 from cvf_app.users.granting import check_grant
-from cvf_app.users.identity import Account, Accounts, Claims, Identity, NewAccount, Provider
+from cvf_app.users.identity import Account, Accounts, Claims, Identity, Provider
 from cvf_app.users.model import DeviceLogin, NewUser, Tokens, User
 from cvf_app.users.sealing import Person, Sealing
+from cvf_app.users.showing import account_of, person_of, shown
 from cvf_app.users.store import KeptUser, UserStore
 from cvf_app.web.limits import Alone
 
@@ -256,7 +257,7 @@ class Users:
         persons = await self._sealing.open_many({kept.user_id: kept.sealed for kept in found})
         with_key = await self._keys.has_user_keys([kept.user_id for kept in found])
         return tuple(
-            _shown(kept, persons[kept.user_id], allow_login=kept.user_id in with_key)
+            shown(kept, persons[kept.user_id], allow_login=kept.user_id in with_key)
             for kept in found
         )
 
@@ -295,7 +296,7 @@ class Users:
             return
         account = await self._accounts.find(person.username)
         if account is not None:
-            await self._accounts.change(account, _named(person))
+            await self._accounts.change(account, account_of(person))
 
     async def first_administrator(self, username: str, email: str) -> Registered:
         """Make the first administrator with an account at the provider; may be repeated.
@@ -370,7 +371,7 @@ class Users:
             raise Conflict("Somebody else is registering this user.", path="$.username")
         kept = KeptUser(
             user_id=mine,
-            sealed=await self._sealing.seal(mine, _person(new, subject="")),
+            sealed=await self._sealing.seal(mine, person_of(new, subject="")),
             username_index=index,
             # Unique, as the index wants it, and no digest of any subject.
             subject_index=f"unknown:{mine}",
@@ -395,7 +396,7 @@ class Users:
         """Return the account, made if there was none, and its first password if it is ours."""
         password = secrets.token_urlsafe(18) if kept.own_account and not accounts.invites else None
         if found is None:
-            return await accounts.create(_named(new), password), password
+            return await accounts.create(account_of(new), password), password
         if password is not None:
             # Made by an attempt that failed before anybody saw the password.
             await accounts.set_password(found, password)
@@ -420,7 +421,7 @@ class Users:
         """Open the door, last of all: so nobody is half let in."""
         done = msgspec.structs.replace(
             kept,
-            sealed=await self._sealing.seal(kept.user_id, _person(new, subject)),
+            sealed=await self._sealing.seal(kept.user_id, person_of(new, subject)),
             subject_index=await self._sealing.subject_index(subject),
             active=True,
             registered=True,
@@ -428,39 +429,3 @@ class Users:
         if not await self._store.replace_attempt(done, kept.attempt, shows=True):
             raise Conflict("Somebody else is registering this user.", path="$.username")
         return await self.show(done)
-
-
-def _shown(kept: KeptUser, person: Person, *, allow_login: bool) -> User:
-    return User(
-        user_id=kept.user_id,
-        email=person.email,
-        username=person.username,
-        first_name=person.first_name,
-        last_name=person.last_name,
-        affiliation=person.affiliation,
-        role=kept.role,
-        active=kept.active,
-        allow_login=allow_login,
-        budget=kept.budget,
-    )
-
-
-def _named(person: Person | NewUser) -> NewAccount:
-    return NewAccount(
-        username=person.username,
-        email=person.email,
-        first_name=person.first_name,
-        last_name=person.last_name,
-        affiliation=person.affiliation,
-    )
-
-
-def _person(new: NewUser, subject: str) -> Person:
-    return Person(
-        username=new.username,
-        subject=subject,
-        email=new.email,
-        first_name=new.first_name,
-        last_name=new.last_name,
-        affiliation=new.affiliation,
-    )

@@ -2,7 +2,8 @@
 
 import pytest
 
-from cvf_app.backends.vault import Names, VaultKeyStore
+from cvf_app.backends.vault import VaultKeyStore
+from cvf_app.backends.vault_names import Names
 from cvf_app.backends.vault_session import AppRole
 from cvf_app.config import Vault
 from cvf_app.errors import Invalid

@@ -1,0 +1,45 @@
+"""One person in the forms they have: sealed in the database, at the identity provider, shown."""
+
+from cvf_app.users.identity import NewAccount
+from cvf_app.users.model import NewUser, User
+from cvf_app.users.sealing import Person
+from cvf_app.users.store import KeptUser
+
+
+def shown(kept: KeptUser, person: Person, *, allow_login: bool) -> User:
+    """Return a stored user as those see them who may."""
+    return User(
+        user_id=kept.user_id,
+        email=person.email,
+        username=person.username,
+        first_name=person.first_name,
+        last_name=person.last_name,
+        affiliation=person.affiliation,
+        role=kept.role,
+        active=kept.active,
+        allow_login=allow_login,
+        budget=kept.budget,
+    )
+
+
+def account_of(person: Person | NewUser) -> NewAccount:
+    """Return the account that the identity provider is to have for somebody."""
+    return NewAccount(
+        username=person.username,
+        email=person.email,
+        first_name=person.first_name,
+        last_name=person.last_name,
+        affiliation=person.affiliation,
+    )
+
+
+def person_of(new: NewUser, subject: str) -> Person:
+    """Return what is sealed of a new user."""
+    return Person(
+        username=new.username,
+        subject=subject,
+        email=new.email,
+        first_name=new.first_name,
+        last_name=new.last_name,
+        affiliation=new.affiliation,
+    )
