@@ -32,11 +32,11 @@ from cvf_app.mail.model import Kind
 from cvf_app.mail.service import Mails
 from cvf_app.principal import Principal, Role, UserId
 from cvf_app.users.arrivals import Arrivals
+from cvf_app.users.forms import account_of, person_of
 from cvf_app.users.granting import check_grant
 from cvf_app.users.identity import Account, Accounts, Claims, Identity, Provider
 from cvf_app.users.model import DeviceLogin, NewUser, Tokens, User
 from cvf_app.users.sealing import Person, Sealing
-from cvf_app.users.showing import account_of, person_of, shown
 from cvf_app.users.store import KeptUser, UserStore
 from cvf_app.web.limits import Alone
 
@@ -257,7 +257,7 @@ class Users:
         persons = await self._sealing.open_many({kept.user_id: kept.sealed for kept in found})
         with_key = await self._keys.has_user_keys([kept.user_id for kept in found])
         return tuple(
-            shown(kept, persons[kept.user_id], allow_login=kept.user_id in with_key)
+            _shown(kept, persons[kept.user_id], allow_login=kept.user_id in with_key)
             for kept in found
         )
 
@@ -307,8 +307,7 @@ class Users:
         new = NewUser(username=username, email=email, role=Role.DEVELOPER)
         kept = await self._store.find_by_username(await self._sealing.username_index(username))
         if kept is not None and kept.registered:
-            await self._keys.create_user_key(kept.user_id)
-            return Registered(user=await self.show(kept), password=None)
+            return Registered(user=await self._let_in(kept), password=None)
         return await self.register(new, Role.DEVELOPER)
 
     async def ensure_administrator(self, username: str, subject: str, email: str) -> User:
@@ -320,12 +319,20 @@ class Users:
         index = await self._sealing.username_index(username)
         kept = await self._store.find_by_username(index)
         if kept is not None and kept.registered:
-            await self._keys.create_user_key(kept.user_id)
-            return await self.show(kept)
+            return await self._let_in(kept)
         account = Account(account_id="", subject=subject, username=username, active=True)
         kept = await self._claim(new, account)
         await self._keys.create_user_key(kept.user_id)
         return await self._finish(kept, new, subject)
+
+    async def _let_in(self, kept: KeptUser) -> User:
+        await self._keys.create_user_key(kept.user_id)
+        if not kept.permitted:
+            done = msgspec.structs.replace(kept, permitted=True, attempt=kept.attempt + 1)
+            if not await self._store.replace_attempt(done, kept.attempt):
+                raise Conflict("Others are changing this user at the same time; try again.")
+            kept = done
+        return await self.show(kept)
 
     async def _admit(self, tokens: Tokens) -> Tokens:
         await self.authenticate(tokens.access_token)
@@ -429,3 +436,18 @@ class Users:
         if not await self._store.replace_attempt(done, kept.attempt, shows=True):
             raise Conflict("Somebody else is registering this user.", path="$.username")
         return await self.show(done)
+
+
+def _shown(kept: KeptUser, person: Person, *, allow_login: bool) -> User:
+    return User(
+        user_id=kept.user_id,
+        email=person.email,
+        username=person.username,
+        first_name=person.first_name,
+        last_name=person.last_name,
+        affiliation=person.affiliation,
+        role=kept.role,
+        active=kept.active,
+        allow_login=allow_login,
+        budget=kept.budget,
+    )

@@ -1,25 +1,8 @@
-"""One person in the forms they have: sealed in the database, at the identity provider, shown."""
+"""A new person in the forms they have: sealed in the database, and at the identity provider."""
 
 from cvf_app.users.identity import NewAccount
-from cvf_app.users.model import NewUser, User
+from cvf_app.users.model import NewUser
 from cvf_app.users.sealing import Person
-from cvf_app.users.store import KeptUser
-
-
-def shown(kept: KeptUser, person: Person, *, allow_login: bool) -> User:
-    """Return a stored user as those see them who may."""
-    return User(
-        user_id=kept.user_id,
-        email=person.email,
-        username=person.username,
-        first_name=person.first_name,
-        last_name=person.last_name,
-        affiliation=person.affiliation,
-        role=kept.role,
-        active=kept.active,
-        allow_login=allow_login,
-        budget=kept.budget,
-    )
 
 
 def account_of(person: Person | NewUser) -> NewAccount:
