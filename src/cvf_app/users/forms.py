@@ -1,8 +1,18 @@
 """A new person in the forms they have: sealed in the database, and at the identity provider."""
 
+from dataclasses import dataclass
+
 from cvf_app.users.identity import NewAccount
-from cvf_app.users.model import NewUser
+from cvf_app.users.model import NewUser, User
 from cvf_app.users.sealing import Person
+
+
+@dataclass(frozen=True, kw_only=True)
+class Registered:
+    """A new user, and the first password if we made the account."""
+
+    user: User
+    password: str | None
 
 
 def account_of(person: Person | NewUser) -> NewAccount:

@@ -11,7 +11,6 @@ asked for again. While Vault is away, who was let in before goes on for a while
 import secrets
 from collections.abc import Collection, Sequence
 from contextlib import nullcontext
-from dataclasses import dataclass
 from datetime import datetime, timedelta
 
 import msgspec
@@ -32,7 +31,7 @@ from cvf_app.mail.model import Kind
 from cvf_app.mail.service import Mails
 from cvf_app.principal import Principal, Role, UserId
 from cvf_app.users.arrivals import Arrivals
-from cvf_app.users.forms import account_of, person_of
+from cvf_app.users.forms import Registered, account_of, person_of
 from cvf_app.users.granting import check_grant
 from cvf_app.users.identity import Account, Accounts, Claims, Identity, Provider
 from cvf_app.users.model import DeviceLogin, NewUser, Tokens, User
@@ -46,14 +45,6 @@ _MOST_REMEMBERED = 10_000
 _REVOKED = "Your login here was revoked; ask the administrator of this instance."
 _NOT_HERE = "You have an account, but this instance does not let you in; ask its administrator."
 log = structlog.get_logger("cv3.users")
-
-
-@dataclass(frozen=True, kw_only=True)
-class Registered:
-    """A new user, and the first password if we made the account."""
-
-    user: User
-    password: str | None
 
 
 class Users:
