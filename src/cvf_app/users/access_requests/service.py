@@ -26,9 +26,10 @@ from cvf_app.users.access_requests.model import (
     Status,
 )
 from cvf_app.users.access_requests.store import AccessRequestStore, KeptRequest
+from cvf_app.users.forms import Registered
 from cvf_app.users.granting import check_grant
 from cvf_app.users.model import NewUser
-from cvf_app.users.service import Registered, Users
+from cvf_app.users.service import Users
 from cvf_app.web.limits import Alone, Limit, Limits
 from cvf_app.wire import Wire, convert, decode, encode
 
