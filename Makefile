@@ -30,11 +30,11 @@ check: $(READY)
 	$(BIN)/fawltydeps
 	$(BIN)/python scripts/check_house.py
 
-test: $(READY)
+test: $(READY) $(CANAILLE)/.ready
 	$(BIN)/python -m pytest -n 2 --dist loadfile tests/unit tests/property tests/contract
 
 # What needs services; with `-o test` the tests above are taken as done.
-test-all: $(READY) $(CANAILLE)/.ready test
+test-all: $(READY) test
 	$(BIN)/python -m pytest -n 3 --dist loadfile -m "not alone" tests/integration
 	$(BIN)/python -m pytest -n 2 --dist loadfile -m alone tests/integration
 
