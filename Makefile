@@ -33,10 +33,12 @@ check: $(READY)
 test: $(READY) $(CANAILLE)/.ready
 	$(BIN)/python -m pytest -n 2 --dist loadfile tests/unit tests/property tests/contract
 
-# What needs services; with `-o test` the tests above are taken as done.
+# What needs services; with `-o test` the tests above are taken as done. What failed beside others is
+# run once more by itself, and told: killed servers and time limits want cores of their own.
+AGAIN = $(BIN)/python -m pytest --last-failed --last-failed-no-failures none
 test-all: $(READY) test
-	$(BIN)/python -m pytest -n 3 --dist loadfile -m "not alone" tests/integration
-	$(BIN)/python -m pytest -n 2 --dist loadfile -m alone tests/integration
+	$(BIN)/python -m pytest -n 3 --dist loadfile -m "not alone" tests/integration || $(AGAIN) -m "not alone" tests/integration
+	$(BIN)/python -m pytest -n 2 --dist loadfile -m alone tests/integration || $(AGAIN) -m alone tests/integration
 
 # The servers of full mode, for tests and for trying: docs/operations/services.md
 services: $(READY)

@@ -370,7 +370,7 @@ class TestConsole:
         async with asyncio.timeout(20):
             while True:
                 told = await cvf("mail", "list", "--state", "failed", "--json")
-                if rows := json.loads(told.output):
+                if rows := json.loads(told.stdout):
                     break
                 await asyncio.sleep(0.1)
         watched.sink.refuses.clear()
