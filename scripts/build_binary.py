@@ -32,8 +32,11 @@ def arguments(out: Path) -> list[str]:
     work = ROOT / "build" / "binary"
     work.mkdir(parents=True, exist_ok=True)
     (work / "VERSION").write_text(told)
-    for source, target in ((ROOT / "openapi", "cvf_app/openapi"), (work / "VERSION", "cvf_app")):
-        given += ["--add-data", f"{source}{os.pathsep}{target}"]
+    # Migrations are read from their folder, and not from the archive that modules lie in.
+    numbered = "cvf_app/migrations/numbered"
+    beside = {"openapi": "cvf_app/openapi", "build/binary/VERSION": "cvf_app"}
+    for source, target in (beside | {f"src/{numbered}": numbered}).items():
+        given += ["--add-data", f"{ROOT / source}{os.pathsep}{target}"]
     for name in WHOLE:
         if name == "cvf_app" or find_spec(name):
             given += ["--collect-submodules", name]
