@@ -29,18 +29,18 @@ ROOT = Path(__file__).resolve().parents[1]
 sys.path[:1] = [str(ROOT), str(ROOT / "src")]
 
 import aiohttp  # noqa: E402 - after the path above
-from keycloak import KeycloakAdmin, KeycloakOpenIDConnection  # noqa: E402
+from keycloak import KeycloakAdmin, KeycloakOpenIDConnection  # noqa: E402 - see above
 
-from cvf_app.console.sample import phenopackets  # noqa: E402
-from cvf_app.console.session import Sessions  # noqa: E402
-from cvf_app.engine.evaluate import evaluate  # noqa: E402
-from cvf_app.engine.segments import Generation  # noqa: E402
-from cvf_app.pipelines.phenopacket import read_phenopacket  # noqa: E402
-from cvf_app.records.compile import compile_query  # noqa: E402
-from cvf_app.records.model import RecordQuery  # noqa: E402
-from cvf_app.subject import Subject  # noqa: E402
-from cvf_app.wire import convert  # noqa: E402
-from scripts.demo.stack import REALM, Stack  # noqa: E402
+from cvf_app.console.sample import phenopackets  # noqa: E402 - see above
+from cvf_app.console.session import Sessions  # noqa: E402 - see above
+from cvf_app.engine.evaluate import evaluate  # noqa: E402 - see above
+from cvf_app.engine.segments import Generation  # noqa: E402 - see above
+from cvf_app.pipelines.phenopacket import read_phenopacket  # noqa: E402 - see above
+from cvf_app.records.compile import compile_query  # noqa: E402 - see above
+from cvf_app.records.model import RecordQuery  # noqa: E402 - see above
+from cvf_app.subject import Subject  # noqa: E402 - see above
+from cvf_app.wire import convert  # noqa: E402 - see above
+from scripts.demo.stack import REALM, Stack  # noqa: E402 - see above
 
 AT_ONCE = 8
 MANY_AT_ONCE = 32

@@ -29,12 +29,12 @@ ROOT = Path(__file__).resolve().parents[1]
 sys.path[:1] = [str(ROOT), str(ROOT / "src")]
 
 from bench import stages  # noqa: E402 - after the path above
-from bench.inputs import MAKERS  # noqa: E402
-from bench.memory import watched  # noqa: E402
-from bench.parsers import PARSERS  # noqa: E402
-from bench.served import Served, serve, served  # noqa: E402
-from bench.tables import file_pipeline, remap_pipeline  # noqa: E402
-from tests.support import services, table  # noqa: E402
+from bench.inputs import MAKERS  # noqa: E402 - see above
+from bench.memory import watched  # noqa: E402 - see above
+from bench.parsers import PARSERS  # noqa: E402 - see above
+from bench.served import Served, serve, served  # noqa: E402 - see above
+from bench.tables import file_pipeline, remap_pipeline  # noqa: E402 - see above
+from tests.support import services, table  # noqa: E402 - see above
 
 TABLES = ("csv", "xlsx")
 FAST = ("csv", "phenopackets")

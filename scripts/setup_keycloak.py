@@ -221,7 +221,8 @@ def _holds(present: object, wanted: object) -> bool:
             present.get(name) == value for name, value in wanted.items()
         )
     if isinstance(wanted, list):
-        return sorted(present or ()) == sorted(wanted)  # type: ignore[call-overload]
+        # Keycloak's lists are of text, which no type says.
+        return sorted(present or ()) == sorted(wanted)  # type: ignore[call-overload] - see above
     return present == wanted
 
 

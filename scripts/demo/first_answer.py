@@ -24,14 +24,14 @@ ROOT = Path(__file__).resolve().parents[2]
 sys.path[:0] = [str(ROOT), str(ROOT / "src")]
 
 from cvf_app.console.server import Server, exchange  # noqa: E402 - after the path above
-from cvf_app.console.session import Sessions  # noqa: E402
-from cvf_app.pipelines.phenopacket import read_phenopacket  # noqa: E402
-from cvf_app.records.model import RecordQuery  # noqa: E402
-from cvf_app.subject import Subject  # noqa: E402
-from cvf_app.wire import convert  # noqa: E402
-from scripts.demo.answers import ask, digest, exact_answers  # noqa: E402
-from tests.support.evaluate import matching_ids  # noqa: E402
-from tests.support.shared import SHARED  # noqa: E402
+from cvf_app.console.session import Sessions  # noqa: E402 - see above
+from cvf_app.pipelines.phenopacket import read_phenopacket  # noqa: E402 - see above
+from cvf_app.records.model import RecordQuery  # noqa: E402 - see above
+from cvf_app.subject import Subject  # noqa: E402 - see above
+from cvf_app.wire import convert  # noqa: E402 - see above
+from scripts.demo.answers import ask, digest, exact_answers  # noqa: E402 - see above
+from tests.support.evaluate import matching_ids  # noqa: E402 - see above
+from tests.support.shared import SHARED  # noqa: E402 - see above
 
 PIPELINES = Path(__file__).parent / "pipelines"
 RANDOM_QUERIES = 300

@@ -28,16 +28,16 @@ ROOT = Path(__file__).resolve().parents[2]
 sys.path[:0] = [str(ROOT), str(ROOT / "src")]
 
 from bson import encode as bson  # noqa: E402 - after the path above
-from pymongo import MongoClient  # noqa: E402
+from pymongo import MongoClient  # noqa: E402 - see above
 
-from cvf_app.console.server import Server  # noqa: E402
-from cvf_app.console.session import Sessions  # noqa: E402
-from scripts.demo.answers import ask, exact_answers  # noqa: E402
-from scripts.demo.checks import Checks  # noqa: E402
-from scripts.demo.pages import Person  # noqa: E402
-from scripts.demo.stack import Breach, Stack, wait_for  # noqa: E402
-from scripts.demo.watched import Browser, chromium  # noqa: E402
-from tests.support.shared import SHARED  # noqa: E402
+from cvf_app.console.server import Server  # noqa: E402 - see above
+from cvf_app.console.session import Sessions  # noqa: E402 - see above
+from scripts.demo.answers import ask, exact_answers  # noqa: E402 - see above
+from scripts.demo.checks import Checks  # noqa: E402 - see above
+from scripts.demo.pages import Person  # noqa: E402 - see above
+from scripts.demo.stack import Breach, Stack, wait_for  # noqa: E402 - see above
+from scripts.demo.watched import Browser, chromium  # noqa: E402 - see above
+from tests.support.shared import SHARED  # noqa: E402 - see above
 
 PICTURES = ROOT / "build" / "demo-2"
 ADMIN, ADMIN_EMAIL = "ada", "ada.admin@hospital.example"
@@ -261,7 +261,7 @@ def ended(terminal: "subprocess.Popen[str]") -> Iterator[None]:
     """Within the block a command runs; if the block fails, nobody waits for its end."""
     try:
         yield
-    except BaseException:
+    except BaseException:  # house: nothing is kept back, whatever was raised goes on
         terminal.kill()
         raise
 

@@ -14,6 +14,7 @@ import json
 import random
 import socket
 from collections.abc import Mapping, Sequence
+from http import HTTPStatus
 from typing import Protocol
 
 import structlog
@@ -90,7 +91,8 @@ class Loki:
 
     def has_taken(self, answer: Answer) -> bool:
         """Say whether it answered 204, or 200 without words, as some that speak for Loki do."""
-        return answer.status == 204 or (answer.status == 200 and not answer.body)  # noqa: PLR2004
+        empty = answer.status == HTTPStatus.OK and not answer.body
+        return answer.status == HTTPStatus.NO_CONTENT or empty
 
 
 class Splunk:

@@ -1,6 +1,7 @@
 """What the peers of log receivers share: a loopback server that is well, away, slow or mad."""
 
 import asyncio
+from abc import ABC, abstractmethod
 from dataclasses import dataclass, field
 
 from aiohttp import web
@@ -9,7 +10,7 @@ OK, DOWN, HANGING, GARBAGE, REFUSING = "ok", "down", "hanging", "garbage", "refu
 
 
 @dataclass
-class Receiver:
+class Receiver(ABC):
     """A server on loopback; `mood` says how it answers, `faults` what was wrong with a push."""
 
     mood: str = OK
@@ -56,9 +57,9 @@ class Receiver:
         status, body = self.take(request, await request.read())
         return web.Response(status=status, body=body)
 
+    @abstractmethod
     def take(self, request: web.Request, body: bytes) -> tuple[int, bytes]:
         """Look at a push; return status and body of the answer."""
-        raise NotImplementedError
 
     def refuse(self, status: int, fault: str) -> tuple[int, bytes]:
         """Write down what is wrong."""

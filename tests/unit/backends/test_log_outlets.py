@@ -234,7 +234,8 @@ class TestConsole:
         after = metrics.REGISTRY.get_sample_value("cv3_log_lines_total", {"level": "error"})
         assert after == before + 1
 
-    def test_a_person_at_a_terminal_gets_readable_lines(self, written, capsys, monkeypatch):  # noqa: ARG002
+    @pytest.mark.usefixtures("written")
+    def test_a_person_at_a_terminal_gets_readable_lines(self, capsys, monkeypatch):
         monkeypatch.setattr("sys.stderr.isatty", lambda: True, raising=False)
         self.say()
         told = capsys.readouterr().err
