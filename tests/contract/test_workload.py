@@ -178,7 +178,7 @@ class TestProcesses:
     async def test_no_cgroup_is_left_behind(self, processes: Processes) -> None:
         for how in ("", "kill", "surprise"):
             placement = await processes.start(order(how))
-            await asyncio.wait({asyncio.ensure_future(processes.outcome(placement))})
+            await asyncio.gather(processes.outcome(placement), return_exceptions=True)
         assert left() == []
 
     async def test_what_a_dead_child_started_is_killed(

@@ -369,7 +369,10 @@ class TestResume:
 
     async def test_nothing_is_missed_over_many_interruptions(self, node):
         sources = [await node.source(f"chain{number}") for number in range(40)]
-        heard, last_id = [], ""
+        heard, rounds = [], 0
+        # What was written before they were told to begin they would load, and not hear of.
+        async with sse(node, "admin", "?interface=sources") as ear:
+            first = last_id = ear.last_id
 
         async def write():
             for number, source in enumerate(sources):
@@ -377,11 +380,8 @@ class TestResume:
                 await asyncio.sleep(0.03)
 
         writing = asyncio.create_task(write())
-        rounds = 0
         while not writing.done() or not told_of(heard, 39):
             async with sse(node, "admin", "?interface=sources", last_id=last_id) as ear:
-                if last_id == "":
-                    first = ear.last_id
                 await asyncio.sleep(0.1)
             heard += ear.heard
             last_id = ear.last_id or first
