@@ -4,6 +4,9 @@ VENV ?= .venv
 BIN = $(VENV)/bin
 CANAILLE = $(VENV)-canaille
 READY = $(VENV)/.ready
+# Into the environment $(1) what $(2) says. uv takes seconds where pip takes a minute, but does not
+# read the settings of pip, such as the address of another index.
+INSTALL = $(BIN)/uv pip install --quiet --compile-bytecode --python $(1)/bin/python $(2) || $(1)/bin/python -m pip install --quiet --disable-pip-version-check $(2)
 
 .PHONY: setup fix check test test-all services services-up services-down demo-1 demo-2 demo-3 demo-crash spec wheel binary test-packaging update-deps run clean
 
@@ -13,8 +16,9 @@ $(READY): requirements.txt requirements-dev.txt requirements-local.txt pyproject
 	@test -n "$(PYTHON)" || { echo "Python 3.11 or newer is needed: install it, or name it: make PYTHON=/path/to/python3.11"; exit 2; }
 	@$(PYTHON) -c 'import venv, ensurepip' 2>/dev/null || { echo "This Python has no venv. On Debian: apt-get install python3-venv"; exit 2; }
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check -r requirements.txt -r requirements-dev.txt -r requirements-local.txt
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps -e .
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check $(shell grep -o '^uv==[^ ]*' requirements-dev.txt)
+	$(call INSTALL,$(VENV),-r requirements.txt -r requirements-dev.txt -r requirements-local.txt)
+	$(call INSTALL,$(VENV),--no-deps -e .)
 	@touch $(READY)
 
 fix: $(READY)
@@ -31,14 +35,14 @@ check: $(READY)
 	$(BIN)/python scripts/check_house.py
 
 test: $(READY) $(CANAILLE)/.ready
-	$(BIN)/python -m pytest -n 2 --dist loadfile tests/unit tests/property tests/contract
+	$(BIN)/python -m pytest -n 3 --dist loadfile tests/unit tests/property tests/contract
 
 # What needs services; with `-o test` the tests above are taken as done. What failed beside others is
 # run once more by itself, and told: killed servers and time limits want cores of their own.
 AGAIN = $(BIN)/python -m pytest --last-failed --last-failed-no-failures none
 test-all: $(READY) test
-	$(BIN)/python -m pytest -n 3 --dist loadfile -m "not alone" tests/integration || $(AGAIN) -m "not alone" tests/integration
-	$(BIN)/python -m pytest -n 2 --dist loadfile -m alone tests/integration || $(AGAIN) -m alone tests/integration
+	$(BIN)/python -m pytest -n 4 --dist loadfile tests/integration || $(AGAIN) tests/integration
+	$(BIN)/python -m pytest -n 3 --dist loadfile tests/faults || $(AGAIN) tests/faults
 
 # The servers of full mode, for tests and for trying: docs/operations/services.md
 services: $(READY)
@@ -53,7 +57,7 @@ services-down:
 # The identity provider of local mode has requirements of its own, so it lives apart.
 $(CANAILLE)/.ready: $(READY) requirements-canaille.txt
 	test -x $(CANAILLE)/bin/python || $(BIN)/python -m venv $(CANAILLE)
-	$(CANAILLE)/bin/python -m pip install --quiet --disable-pip-version-check -r requirements-canaille.txt
+	$(call INSTALL,$(CANAILLE),-r requirements-canaille.txt)
 	@touch $@
 
 demo-1: $(READY)

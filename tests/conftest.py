@@ -31,6 +31,12 @@ LONGEST = (
     "test_fault_points.py",
     "test_faults_full_people.py",
     "test_full_mode_operation.py",
+    "test_attributes.py",
+    "test_vault.py",
+    "test_keycloak.py",
+    "test_services.py",
+    "test_backup.py",
+    "test_local_mode.py",
 )
 
 

@@ -9,7 +9,7 @@ from cryptography.hazmat.primitives.asymmetric import rsa
 from cvf_app.wire import Wire
 
 KEY_BYTES = 32
-_USER_KEY_BITS = 4096
+USER_KEY_BITS = 4096
 
 
 class SecretRecord(Wire, frozen=True, kw_only=True):
@@ -51,7 +51,7 @@ def new_named_key() -> NamedKey:
 
 def new_user_key() -> UserKey:
     """Make a key pair; it takes up to a second of one core."""
-    made = rsa.generate_private_key(public_exponent=65537, key_size=_USER_KEY_BITS)
+    made = rsa.generate_private_key(public_exponent=65537, key_size=USER_KEY_BITS)
     return UserKey(
         private_key=made.private_bytes(
             serialization.Encoding.DER,

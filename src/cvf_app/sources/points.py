@@ -1,7 +1,7 @@
 """The points of a run at which a crash must do no harm, each with a name. Pure.
 
 A run tells every point that it reaches; what is told does nothing unless a test asks for more.
-`tests/integration/test_fault_points.py` kills a worker at each of them.
+`tests/faults/test_fault_points.py` kills a worker at each of them.
 """
 
 from collections.abc import Callable

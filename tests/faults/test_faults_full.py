@@ -20,7 +20,6 @@ from tests.support.vaults import share
 
 # The waits are what is tested: an outage has to last longer than the app's own time limits.
 LONG = pytest.mark.timeout(240)
-pytestmark = pytest.mark.alone
 
 
 @dataclass

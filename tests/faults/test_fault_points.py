@@ -41,7 +41,6 @@ QUERIES = (
 )
 KINDS = ("ingest", "replace", "remap", "record", "reindex", "delete", "retype")
 KILLED = -9
-pytestmark = pytest.mark.alone
 # Names of attempts and numbers of generations differ from run to run; what remains is compared.
 _NAMES = re.compile(r"[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}")
 

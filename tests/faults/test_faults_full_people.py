@@ -34,7 +34,6 @@ from tests.support.realm import CLIENT, Realm
 # A letter that could not be sent is tried again after a minute.
 MAIL_SECONDS = 150
 LONG = pytest.mark.timeout(280)
-pytestmark = pytest.mark.alone
 
 
 @dataclass
