@@ -327,10 +327,9 @@ class TestRoutes:
                 answer = await watched.call("GET", "/health/ready", None)
                 assert answer.status == 200
                 mail = answer.json["services"]["mail"]
-                if not mail["ok"]:
+                if not mail["ok"] and "could not be sent" in mail["detail"]:
                     break
                 await asyncio.sleep(0.1)
-        assert "could not be sent" in mail["detail"]
 
     async def test_the_outbox_is_measured(self, watched):
         await _key_taken_from(watched, await watched.person("kim"))
