@@ -8,7 +8,8 @@ READY = $(VENV)/.ready
 # read the settings of pip, such as the address of another index.
 INSTALL = $(BIN)/uv pip install --quiet --compile-bytecode --python $(1)/bin/python $(2) || $(1)/bin/python -m pip install --quiet --disable-pip-version-check $(2)
 
-.PHONY: setup fix check test test-all services services-up services-down demo-1 demo-2 demo-3 demo-crash spec wheel binary test-packaging update-deps run clean
+.NOTPARALLEL:
+.PHONY: setup fix check test test-services test-faults test-all services services-up services-down demo-1 demo-2 demo-3 demo-crash spec wheel binary test-packaging update-deps run clean
 
 setup: $(READY)
 
@@ -37,12 +38,16 @@ check: $(READY)
 test: $(READY) $(CANAILLE)/.ready
 	$(BIN)/python -m pytest -n 3 --dist loadfile tests/unit tests/property tests/contract
 
-# What needs services; with `-o test` the tests above are taken as done. What failed beside others is
-# run once more by itself, and told: killed servers and time limits want cores of their own.
+# What needs services. What failed beside others is run once more by itself, and told: killed
+# servers and time limits want cores of their own.
 AGAIN = $(BIN)/python -m pytest --last-failed --last-failed-no-failures none
-test-all: $(READY) test
+test-services: $(READY) $(CANAILLE)/.ready
 	$(BIN)/python -m pytest -n 4 --dist loadfile tests/integration || $(AGAIN) tests/integration
+
+test-faults: $(READY)
 	$(BIN)/python -m pytest -n 3 --dist loadfile tests/faults || $(AGAIN) tests/faults
+
+test-all: test test-services test-faults
 
 # The servers of full mode, for tests and for trying: docs/operations/services.md
 services: $(READY)
