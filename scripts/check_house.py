@@ -11,7 +11,7 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
 SOURCE = ROOT / "src" / "cvf_app"
-BROAD = {"web/errors.py", "jobs/worker.py", "loops.py", "child.py"}
+BROAD = {"web/errors.py", "jobs/worker.py", "loops.py", "in_child.py"}
 NAMES = {"utils", "helpers", "common", "base", "core", "etc", "manager"}
 LONGEST = 450
 

@@ -2,7 +2,8 @@
 
 What goes to the child and back is JSON, a line at a time. A child leads a session of its own, does
 nothing before it got its order (so that whoever started it can bound it first), and does not
-outlive us. What it prints goes to standard error: ours, or a pipe that is given.
+outlive us. What it prints goes to standard error: ours, or a pipe that is given. Its own side is
+`in_child.py`.
 """
 
 import asyncio
@@ -11,13 +12,12 @@ import os
 import signal
 import sys
 from collections.abc import Callable
-from importlib import import_module
 from typing import Any, Self, TypeVar, get_type_hints
 
 import structlog
 
 from cvf_app import errors
-from cvf_app.backends.log import outline
+from cvf_app.in_child import Call
 from cvf_app.wire import Wire, convert, decode, plain
 
 A = TypeVar("A", bound=Wire)
@@ -26,10 +26,9 @@ Progress = Callable[[float], None]
 Answer = dict[str, Any]
 
 _LINE_LIMIT = 64 * 2**20
-_PR_SET_PDEATHSIG = 1
 _START = (
     "import sys, json; sys.path[:] = json.loads(sys.stdin.readline()); "
-    "from cvf_app.child import work; work()"
+    "from cvf_app.in_child import work; work()"
 )
 log = structlog.get_logger("cv3.child")
 
@@ -78,14 +77,6 @@ class ChildRaised(Exception):
         """Keep the type and the frames."""
         super().__init__(kind)
         self.where = where or []
-
-
-class Call(Wire, frozen=True, kw_only=True):
-    """A function of a module with what it is given."""
-
-    module: str
-    function: str
-    task: dict[str, Any]
 
 
 def call_of(function: Callable[[A, Progress], R], task: A) -> Call:
@@ -206,58 +197,3 @@ class Child:
             if progress is not None:
                 progress(message["progress"])
         return None
-
-
-def work() -> None:
-    """Be the child: read the order, run the function, write the answer as lines."""
-    die_with_parent()
-    # A child that is gone in a moment keeps no numbers: its files would stay (see `metrics.py`).
-    os.environ.pop("PROMETHEUS_MULTIPROC_DIR", None)  # house: nothing is read from it
-    lines = os.fdopen(os.dup(1), "wb", buffering=0)
-    # What the function or a library prints must not get among the answers.
-    os.dup2(2, 1)
-    call = decode(sys.stdin.readline().encode(), Call)
-    _watch_parent()
-    function = getattr(import_module(call.module), call.function)
-    kind = next(hint for name, hint in get_type_hints(function).items() if name != "return")
-
-    def tell(**message: object) -> None:
-        lines.write(json.dumps(message).encode() + b"\n")
-
-    def progress(share: float) -> None:
-        tell(progress=float(share))
-
-    try:
-        result = function(convert(call.task, kind), progress)
-    except errors.CafeVariomeError as fault:
-        known = next(kind for kind in type(fault).__mro__ if kind.__module__ == errors.__name__)
-        tell(error=known.__name__, sentence=fault.sentence, path=fault.path)
-    except MemoryError:
-        tell(memory=True)
-    except BaseException as fault:  # noqa: BLE001 - it goes to the parent, and the child ends
-        # Not raised again: Python would print the message, which may quote what we were reading.
-        where = outline((type(fault), fault, fault.__traceback__))
-        tell(raised=type(fault).__name__, where=where)
-        sys.exit(1)
-    else:
-        tell(result=plain(result))
-
-
-def die_with_parent() -> None:
-    """Ask Linux to kill us when the parent dies, even while a library holds the interpreter."""
-    if sys.platform == "linux":
-        import ctypes  # noqa: PLC0415 - only a child on Linux needs it
-
-        ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
-
-
-def _watch_parent() -> None:
-    """End ourselves when standard input ends, which it does when the parent is gone."""
-    import threading  # noqa: PLC0415 - only a child needs it
-
-    def watch() -> None:
-        while os.read(0, 4096):
-            pass
-        os._exit(1)
-
-    threading.Thread(target=watch, daemon=True).start()

@@ -18,8 +18,8 @@ from importlib import import_module
 from types import TracebackType
 from typing import BinaryIO, Self
 
-from cvf_app.child import die_with_parent
 from cvf_app.errors import CafeVariomeError
+from cvf_app.in_child import die_with_parent
 
 Work = Callable[[bytes], bytes]
 HELD = 4

@@ -128,7 +128,7 @@ class TestSeveralProcesses:
     @pytest.mark.parametrize(("module", "function"), OF_CHILDREN)
     def test_child_processes_keep_no_numbers(self, tmp_path, module, function):
         order = json.dumps({"module": module, "function": function, "task": {"no": "task"}})
-        command = [sys.executable, "-c", "from cvf_app.child import work; work()"]
+        command = [sys.executable, "-c", "from cvf_app.in_child import work; work()"]
         with subprocess.Popen(
             command, env=kept_in(tmp_path), stdin=subprocess.PIPE, stdout=subprocess.PIPE
         ) as child:

@@ -8,8 +8,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, NewType, Protocol
 
-from cvf_app.child import Call
 from cvf_app.errors import CafeVariomeError
+from cvf_app.in_child import Call
 
 PlacementId = NewType("PlacementId", str)
 
