@@ -21,7 +21,7 @@ OF_CHILDREN = (
     ("cvf_app.pipelines.preview", "preview"),
     ("cvf_app.pipelines.take_in", "take_in"),
     ("cvf_app.sources.building", "build_generation"),
-    ("cvf_app.sources.retyping", "convert_stored"),
+    ("cvf_app.sources.converting", "convert_stored"),
 )
 
 
