@@ -124,9 +124,9 @@ class TestFaults:
         file = await house.upload(source_id, "a.zip", packed(*range(20)))
         await house.complete(await house.ingest(source_id, file))
         before = house.left(source_id), await house.store.announced(source_id)
-        big = await house.upload(source_id, "b.zip", packed(*range(3000)))
+        big = await house.upload(source_id, "b.zip", packed(*range(20_000)))
         job = await house.ingest(source_id, big)
-        await asyncio.sleep(0.4)
+        await house.begun(job)
         await house.jobs.cancel(job.job_id)
         assert (await house.ended(job)).state is JobState.CANCELLED
         assert await house.count(source_id) == 20
@@ -144,9 +144,9 @@ class TestFaults:
 
     async def test_a_deleted_source_takes_its_ingest_with_it(self, house):
         source_id = await house.source()
-        file = await house.upload(source_id, "a.zip", packed(*range(2000)))
+        file = await house.upload(source_id, "a.zip", packed(*range(20_000)))
         job = await house.ingest(source_id, file)
-        await asyncio.sleep(0.3)
+        await house.begun(job)
         await house.sources.delete(source_id)
         assert (await house.ended(job)).state in {JobState.CANCELLED, JobState.ERROR}
         with pytest.raises(NotFound):

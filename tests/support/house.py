@@ -103,6 +103,13 @@ class House:
         asked = RemapRequest(pipeline_id=pipeline, data_file_ids=files)
         return await self.requests.remap(source_id, asked, ADMIN.user_id)
 
+    async def begun(self, job):
+        """Wait until a worker runs the job, and no longer."""
+        async with asyncio.timeout(90):
+            async for seen in self.jobs.watch(job.job_id):
+                if seen.state is JobState.RUNNING:
+                    return
+
     async def ended(self, job):
         async with asyncio.timeout(90):
             async for seen in self.jobs.watch(job.job_id):
