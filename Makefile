@@ -71,13 +71,14 @@ demo-1: $(READY)
 demo-2: $(READY)
 	$(BIN)/python scripts/demo/full_mode.py
 
-# In a run of everything the CSV is smaller: make demo-3 CSV_MIB=64
+# In a run of everything there is less of it: make demo-3 CSV_MIB=16, make demo-crash SUBJECTS=40000
 CSV_MIB ?= 1024
 demo-3: $(READY)
 	$(BIN)/python scripts/demo/data_in.py --csv-mib $(CSV_MIB)
 
+SUBJECTS ?= 100000
 demo-crash: $(READY)
-	$(BIN)/python scripts/demo/crash.py
+	$(BIN)/python scripts/demo/crash.py --subjects $(SUBJECTS)
 
 spec: $(READY)
 	$(BIN)/python scripts/bundle_openapi.py --check

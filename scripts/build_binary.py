@@ -21,6 +21,8 @@ VERSIONS = ("quart", "pydocket", "opentelemetry-api")
 """What is asked for its version while it runs."""
 DATA = ("flask_swagger_ui", "docket", "pint", "hvac", "keycloak")
 """Packages that read files of their own."""
+UNWANTED = ("hypothesis", "mypy", "pytest")
+"""Tools of development that a library would use if they were there."""
 
 
 def arguments(out: Path) -> list[str]:
@@ -43,6 +45,8 @@ def arguments(out: Path) -> list[str]:
     for name in filter(find_spec, DATA):
         given += ["--collect-data", name]
     given += ["--collect-data", "cvf_app"]
+    for name in UNWANTED:
+        given += ["--exclude-module", name]
     installed = {each.metadata["Name"] for each in distributions()}
     for name in installed.intersection(VERSIONS):
         given += ["--copy-metadata", name]

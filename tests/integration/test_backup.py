@@ -311,15 +311,21 @@ class TestWhileItChanges:
 
 
 class Meddling(Writer):
-    """A writer that changes the database at the very moment that a batch goes by."""
+    """A writer that changes the database at the very moment that a batch, or a file, goes by."""
 
-    def __init__(self, out, change) -> None:
+    def __init__(self, out, change, moment) -> None:
         super().__init__(out, CHEAP, INFO)
         self.change = change
+        self.moment = moment
 
     def document(self, name: str, data: bytes) -> None:
         super().document(name, data)
-        if name == "subject_batches":
+        if name == self.moment:
+            self.change()
+
+    def file(self, placed, content) -> None:
+        super().file(placed, content)
+        if self.moment == "file":
             self.change()
 
 
@@ -339,15 +345,15 @@ class TestOrder:
         await mongo.drop()
         mongo.close()
 
-    async def taken(self, mongo, data, change) -> dict[str, list]:
+    async def taken(self, mongo, data, change, moment="subject_batches") -> dict[str, list]:
         out = io.BytesIO()
-        await Taking(mongo, data, Meddling(out, change), [].append).run(None, None)
+        await Taking(mongo, data, Meddling(out, change, moment), [].append).run(None, None)
         out.seek(0)
         found, name = {}, ""
         for kind, body in Reader(out, CHEAP):
             if kind == b"C":
                 name = body.decode()
-            else:
+            elif kind == b"D":
                 found.setdefault(name, []).append(unpacked(body))
         return found
 
@@ -376,6 +382,23 @@ class TestOrder:
         mongo, database, folder = changing
         found = await self.taken(mongo, folder, lambda: database.sources.delete_one({"_id": "s"}))
         assert "sources" not in found
+
+    async def test_a_source_that_is_being_deleted_lacks_what_went_already(self, changing):
+        mongo, database, folder = changing
+        database.sources.update_one({"_id": "s"}, {"$set": {"deleted": True, "folder": "cleared"}})
+        for name, sha256 in (("first", "aa" * 32), ("second", "bb" * 32)):
+            database.data_files.insert_one({"_id": name, "sourceId": "s"})
+            database.files.insert_one({"_id": name, "sha256": sha256, "ready": True})
+        kept = folder / "files" / "aa" / ("aa" * 32)
+        kept.parent.mkdir(parents=True)
+        kept.write_bytes(b"content")
+        # The second has never had a content; its document goes while the first is copied.
+        found = await self.taken(
+            mongo, folder, lambda: database.files.delete_one({"_id": "second"}), "file"
+        )
+        assert len(found["sources"]) == 1
+        assert len(found["data_files"]) == 2
+        assert [each["_id"] for each in found["files"]] == ["first"]
 
     async def test_a_source_that_never_rests_is_said(self, changing):
         mongo, database, folder = changing
@@ -417,7 +440,7 @@ async def whole(out: io.BytesIO, filled, folder: Path) -> int:
         batches = {each["_id"] for each in found["subject_batches"]}
         data_files = {each["_id"]: each for each in found["data_files"]}
         files = {each["_id"]: each for each in found["files"]}
-        for source in found["sources"]:
+        for source in (each for each in found["sources"] if not each["deleted"]):
             for share in source["shares"]:
                 named = {f"{share['share']}/{n}" for n in range(share["batches"])}
                 assert named <= batches

@@ -222,7 +222,7 @@ async def kept(
             "CV3_WORKERS": str(shape.workers),
             **environ,
         }
-        async with aiohttp.ClientSession(timeout=aiohttp.ClientTimeout(total=120)) as client:
+        async with _client() as client:
             made = Kept(f"http://127.0.0.1:{port}", config, issuer, client, folder, environ=around)
             if "query" in shape.duties:
                 made.elsewhere["/record"] = f"http://{around['CV3_BIND_QUERY']}"
@@ -301,13 +301,19 @@ async def served(config: Config, duties: str, issuer: Issuer, folder: Path) -> A
     app = create_app(config, parse(duties))
     serving = asyncio.create_task(serve(app, server, shutdown_trigger=stop.wait))
     try:
-        async with aiohttp.ClientSession(timeout=aiohttp.ClientTimeout(total=120)) as client:
+        async with _client() as client:
             made = Node(f"http://127.0.0.1:{port}", config, issuer, client, folder)
             await _ready(made, serving)
             yield made
     finally:
         stop.set()
         await serving
+
+
+def _client() -> aiohttp.ClientSession:
+    # Hypercorn closes what was quiet for five seconds; what we send in that moment would be lost.
+    connector = aiohttp.TCPConnector(keepalive_timeout=2)
+    return aiohttp.ClientSession(connector=connector, timeout=aiohttp.ClientTimeout(total=120))
 
 
 async def _ready(made: Node, serving: "asyncio.Task[None]") -> None:

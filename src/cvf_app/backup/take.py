@@ -10,6 +10,7 @@
 - The key store comes last: keys are added and never replaced, and old versions are retired under
   the same lock only.
 - What is in the database and not on the disk is counted: a backup without it is no whole one.
+  A source that is being deleted may lack anything; the restored instance ends its deletion.
 
 A change of the schema waits meanwhile, since the lock of the migrations is held. Left out are the
 pieces of uploads that are under way, and what belongs to work in progress. Memory stays flat: a
@@ -142,7 +143,8 @@ class Taking:
             if again is None:
                 return
             if all(seen[name] == again[name] for name in _NAMED):
-                if folder is not None and not (self._data / folder).is_dir():
+                gone = folder is not None and not (self._data / folder).is_dir()
+                if gone and not again["deleted"]:
                     self._lost.add(str(folder))
                 await self._write_source(again, data_files, files)
                 return
@@ -159,7 +161,9 @@ class Taking:
         for data_file in data_files:
             self._write("data_files", data_file)
         for file in files:
-            self._file(file)
+            # One that is being deleted loses its files meanwhile: document first, then content.
+            if not source["deleted"] or await self._one("files", file["_id"]) is not None:
+                self._file(file)
         for report in self._folders(Path("reports", source["_id"])):
             await self._tree(report)
 

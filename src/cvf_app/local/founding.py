@@ -15,7 +15,6 @@ from cvf_app.backends.mongo import Mongo, mongo_uri
 from cvf_app.errors import Conflict, NotFound, Unavailable
 from cvf_app.local import children, probe
 from cvf_app.local.layout import Administrator, Layout, Ports
-from cvf_app.local.making import CLIENT, DATABASE
 from cvf_app.local.ports import LOOPBACK
 from cvf_app.local.processes import end, identify
 
@@ -51,7 +50,7 @@ async def database(layout: Layout, ports: Ports, wanted: configuration.MongoDB) 
             name="database", doing="", command=command, log=log, port=ports.database
         )
         await _wait(opened, server)
-        mongo = Mongo.open(mongo_uri(LOOPBACK, ports.database), DATABASE, 1)
+        mongo = Mongo.open(mongo_uri(LOOPBACK, ports.database), wanted.database, 1)
         try:
             await mongo.add_user(wanted.user, wanted.password)
         except Conflict:
@@ -81,7 +80,7 @@ async def identity(
     """Provision Canaille in one call; of ours, only the file keystore has the secrets."""
     keys = FileKeyStore.open(layout.keystore, create=True)
     try:
-        client_secret = await _secret(keys, "identity/client", CLIENT)
+        client_secret = await _secret(keys, "identity/client", administrator.client)
         scim_secret = await _secret(keys, "identity/scim", SCIM_CLIENT)
     finally:
         await keys.close()
@@ -96,7 +95,7 @@ async def identity(
                 "emails": [administrator.email],
             }
         ],
-        "clientId": CLIENT,
+        "clientId": administrator.client,
         "clientSecret": client_secret,
         "scimId": SCIM_CLIENT,
         "scimSecret": scim_secret,
