@@ -9,15 +9,15 @@ READY = $(VENV)/.ready
 INSTALL = $(BIN)/uv pip install --quiet --compile-bytecode --python $(1)/bin/python $(2) || $(1)/bin/python -m pip install --quiet --disable-pip-version-check $(2)
 
 .NOTPARALLEL:
-.PHONY: setup fix check test test-services test-faults test-all services services-up services-down demo-1 demo-2 demo-3 demo-crash spec wheel binary test-packaging update-deps run clean
+.PHONY: setup fix check test test-services test-faults test-described test-all services services-up services-down demo-1 demo-2 demo-3 demo-crash spec wheel binary test-packaging update-deps run clean
 
 setup: $(READY)
 
-$(READY): requirements.txt requirements-dev.txt requirements-local.txt pyproject.toml
+$(READY): requirements.txt requirements-install.txt requirements-dev.txt requirements-local.txt pyproject.toml
 	@test -n "$(PYTHON)" || { echo "Python 3.11 or newer is needed: install it, or name it: make PYTHON=/path/to/python3.11"; exit 2; }
 	@$(PYTHON) -c 'import venv, ensurepip' 2>/dev/null || { echo "This Python has no venv. On Debian: apt-get install python3-venv"; exit 2; }
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check $(shell grep -o '^uv==[^ ]*' requirements-dev.txt)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -r requirements-install.txt
 	$(call INSTALL,$(VENV),-r requirements.txt -r requirements-dev.txt -r requirements-local.txt)
 	$(call INSTALL,$(VENV),--no-deps -e .)
 	@touch $(READY)
@@ -36,18 +36,22 @@ check: $(READY)
 	$(BIN)/python scripts/check_house.py
 
 test: $(READY) $(CANAILLE)/.ready
-	$(BIN)/python -m pytest -n 3 --dist loadfile tests/unit tests/property tests/contract
+	$(BIN)/python -m pytest -n 4 --dist loadfile tests/unit tests/property tests/contract
 
 # What needs services. What failed beside others is run once more by itself, and told: killed
 # servers and time limits want cores of their own.
 AGAIN = $(BIN)/python -m pytest --last-failed --last-failed-no-failures none
 test-services: $(READY) $(CANAILLE)/.ready
-	$(BIN)/python -m pytest -n 4 --dist loadfile tests/integration || $(AGAIN) tests/integration
+	$(BIN)/python -m pytest -n 4 --dist loadfile --no-loadscope-reorder tests/integration || $(AGAIN) tests/integration
 
 test-faults: $(READY)
 	$(BIN)/python -m pytest -n 3 --dist loadfile tests/faults || $(AGAIN) tests/faults
 
-test-all: test test-services test-faults
+# By itself, since Schemathesis makes its examples while tests are collected: once is enough.
+test-described: $(READY)
+	$(BIN)/python -m pytest tests/described
+
+test-all: test test-services test-faults test-described
 
 # The servers of full mode, for tests and for trying: docs/operations/services.md
 services: $(READY)
@@ -71,11 +75,13 @@ demo-1: $(READY)
 demo-2: $(READY)
 	$(BIN)/python scripts/demo/full_mode.py
 
-# In a run of everything there is less of it: make demo-3 CSV_MIB=16, make demo-crash SUBJECTS=40000
+# In a run of everything there is less of it: make demo-3 CSV_MIB=16 PEOPLE=2000
 CSV_MIB ?= 1024
+PEOPLE ?= 10000
 demo-3: $(READY)
-	$(BIN)/python scripts/demo/data_in.py --csv-mib $(CSV_MIB)
+	$(BIN)/python scripts/demo/data_in.py --csv-mib $(CSV_MIB) --people $(PEOPLE)
 
+# make demo-crash SUBJECTS=40000
 SUBJECTS ?= 100000
 demo-crash: $(READY)
 	$(BIN)/python scripts/demo/crash.py --subjects $(SUBJECTS)
@@ -95,7 +101,7 @@ test-packaging: $(READY)
 
 # The newest of everything that is pinned; read what changed and run the tests before you keep it.
 update-deps: $(READY)
-	$(BIN)/python scripts/update_deps.py requirements.txt requirements-dev.txt requirements-local.txt
+	$(BIN)/python scripts/update_deps.py requirements.txt requirements-install.txt requirements-dev.txt requirements-local.txt
 
 run:
 	./CafeVariome3.sh local

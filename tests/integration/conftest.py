@@ -1,4 +1,4 @@
-"""A broker and a database for one file of tests, which may stop and start them."""
+"""A broker and a database for one file of tests, which may stop and start them; the slow first."""
 
 from collections.abc import Iterator
 
@@ -6,6 +6,25 @@ import pytest
 
 from cvf_app.backends import key_records
 from tests.support import services
+
+# Begun first, so that no process is left with one of them at the end.
+SLOWEST = (
+    "test_full_mode_operation",
+    "test_attributes",
+    "test_vault",
+    "test_ingest",
+    "test_services",
+    "test_job_limits",
+    "test_keycloak",
+)
+
+
+@pytest.hookimpl(trylast=True)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Put the files that take longest before the others."""
+    last = len(SLOWEST)
+    ranks = {name: rank for rank, name in enumerate(SLOWEST)}
+    items.sort(key=lambda item: ranks.get(item.path.stem, last))
 
 
 @pytest.fixture(autouse=True, scope="module")

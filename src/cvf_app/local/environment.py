@@ -19,6 +19,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 MARK = ".cv3-requirements"
+INSTALLER = "requirements-install.txt"
+"""Beside the files of requirements: what installs them faster than pip does."""
 _SAY_EVERY_SECONDS = 10.0
 _LOG_LINES_SHOWN = 15
 
@@ -79,11 +81,21 @@ def make(wanted: Wanted) -> None:
     log = wanted.folder.parent / f"{wanted.folder.name}.log"
     if not wanted.python.exists():
         _run([sys.executable, "-m", "venv", "--clear", str(wanted.folder)], log)
-    arguments = [part for file in wanted.requirements for part in ("-r", str(file))]
-    pip = [str(wanted.python), "-m", "pip", "install", "--disable-pip-version-check", "-q"]
-    _run([*pip, *arguments], log)
+    _install(wanted, log)
     (wanted.folder / MARK).write_text(wanted.digest)
     log.unlink(missing_ok=True)
+
+
+def _install(wanted: Wanted, log: Path) -> None:
+    """Install with uv; with pip where that fails, as where only pip's settings name an index."""
+    files = [part for file in wanted.requirements for part in ("-r", str(file))]
+    pip = [str(wanted.python), "-m", "pip", "install", "--disable-pip-version-check", "-q"]
+    uv = [str(wanted.folder / "bin" / "uv"), "pip", "install", "-q", "--compile-bytecode"]
+    try:
+        _run([*pip, "-r", str(wanted.requirements[0].with_name(INSTALLER))], log)
+        _run([*uv, "--python", str(wanted.python), *files], log)
+    except CannotPrepare:
+        _run([*pip, *files], log)
 
 
 def link(wanted: Wanted, source: Path) -> None:
