@@ -48,7 +48,7 @@ def environment_of(pid: int) -> dict[str, str]:
 
 @asynccontextmanager
 async def load(node, *, fresh: int = 6, kept: int = 6):
-    """Ask without a pause, over new connections and over ones that are kept; count how it went."""
+    """Ask all the time, over new connections and over ones that are kept; count how it went."""
     seen: Counter[str] = Counter()
     stop = asyncio.Event()
     token = {"Authorization": f"Bearer {node.issuer.token('admin')}"}
@@ -61,6 +61,8 @@ async def load(node, *, fresh: int = 6, kept: int = 6):
                     seen[str(answer.status)] += 1
             except (aiohttp.ClientError, OSError) as fault:
                 seen[repr(fault)] += 1
+            # What is asked must not take the cores from what is replaced.
+            await asyncio.sleep(0.05)
 
     limits = aiohttp.ClientTimeout(total=60)
     async with (

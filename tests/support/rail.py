@@ -236,12 +236,14 @@ class Rail:
     async def until(
         self, job: JobDocument, seconds: float, holds: Callable[[JobDocument], bool] | None = None
     ) -> JobDocument:
+        pause = 0.02
         async with asyncio.timeout(seconds):
             while True:
                 found = await self.jobs.get(job.job_id)
                 if holds(found) if holds else found.state.ended:
                     return found
-                await asyncio.sleep(0.02)
+                await asyncio.sleep(pause)
+                pause = min(1.2 * pause, 0.1)
 
 
 @asynccontextmanager
