@@ -35,14 +35,16 @@ check: $(READY)
 	$(BIN)/fawltydeps
 	$(BIN)/python scripts/check_house.py
 
+# A file stays in one process, and what is named first, which takes longest, is begun first.
+PARALLEL = $(BIN)/python -m pytest -n 4 --dist loadfile --no-loadscope-reorder
 test: $(READY) $(CANAILLE)/.ready
-	$(BIN)/python -m pytest -n 4 --dist loadfile tests/unit tests/property tests/contract
+	$(PARALLEL) tests/contract tests/property tests/unit
 
 # What needs services. What failed beside others is run once more by itself, and told: killed
 # servers and time limits want cores of their own.
 AGAIN = $(BIN)/python -m pytest --last-failed --last-failed-no-failures none
 test-services: $(READY) $(CANAILLE)/.ready
-	$(BIN)/python -m pytest -n 4 --dist loadfile --no-loadscope-reorder tests/integration || $(AGAIN) tests/integration
+	$(PARALLEL) tests/integration || $(AGAIN) tests/integration
 
 test-faults: $(READY)
 	$(BIN)/python -m pytest -n 3 --dist loadfile tests/faults || $(AGAIN) tests/faults
