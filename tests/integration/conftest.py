@@ -31,7 +31,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 def _short_keys() -> Iterator[None]:
     """People get shorter keys here, or a core works a second for each; contract tests have 4096."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(key_records, "USER_KEY_BITS", 2048)
+        patch.setattr(key_records, "USER_KEY_BITS", 1024)
         yield
 
 

@@ -74,6 +74,7 @@ async def busy(node):
     async def go_on() -> None:
         while True:
             await traffic(node, name, source)
+            await asyncio.sleep(0.2)
 
     await traffic(node, name, source)
     task = asyncio.create_task(go_on())

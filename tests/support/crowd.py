@@ -120,4 +120,4 @@ async def until(condition, seconds: float = 60) -> None:
                 found = await found
             if found:
                 return
-            await asyncio.sleep(0.05)
+            await asyncio.sleep(0.2)
