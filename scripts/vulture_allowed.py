@@ -142,3 +142,7 @@ _.scrape
 # tests/support/sink.py: called by aiosmtpd
 _.handle_DATA
 _.handle_RCPT
+
+# child.py: what the event loop calls
+_.data_received
+_.connection_lost

@@ -2,21 +2,25 @@
 
 What goes to the child and back is JSON, a line at a time. A child leads a session of its own, does
 nothing before it got its order (so that whoever started it can bound it first), and does not
-outlive us. What it prints goes to standard error: ours, or a pipe that is given. Its own side is
-`in_child.py`.
+outlive us. What it prints goes to standard error: ours, or a pipe that is given. It is a fork of
+the process that `fork_server.py` describes; its own side is `in_child.py`.
 """
 
 import asyncio
+import errno
 import json
 import os
+import re
 import signal
-import sys
+import socket
 from collections.abc import Callable
+from contextlib import suppress
 from typing import Any, Self, TypeVar, get_type_hints
 
 import structlog
 
 from cvf_app import errors
+from cvf_app.fork_server import fork_server
 from cvf_app.in_child import Call
 from cvf_app.wire import Wire, convert, decode, plain
 
@@ -26,10 +30,6 @@ Progress = Callable[[float], None]
 Answer = dict[str, Any]
 
 _LINE_LIMIT = 64 * 2**20
-_START = (
-    "import sys, json; sys.path[:] = json.loads(sys.stdin.readline()); "
-    "from cvf_app.in_child import work; work()"
-)
 log = structlog.get_logger("cv3.child")
 
 
@@ -113,72 +113,100 @@ def result_of(function: Callable[[A, Progress], R], answer: Answer) -> R:
 class Child:
     """One child process; it waits for its order."""
 
-    def __init__(self, process: asyncio.subprocess.Process) -> None:
-        """Wrap the process; use `start`."""
-        self._process = process
+    def __init__(
+        self,
+        pid: int,
+        ending: "_Ending",
+        reader: asyncio.StreamReader,
+        writer: asyncio.StreamWriter,
+    ) -> None:
+        """Know how it is spoken to; use `start`."""
+        self.pid = pid
+        """The id of the process, which is that of its group and session too."""
+        self._ending = ending
+        self._reader = reader
+        self._writer = writer
 
     @classmethod
-    async def start(cls, stderr: int | None = None) -> Self:
-        """Start a child that writes what it prints to this descriptor, else to our own."""
-        process = await asyncio.create_subprocess_exec(
-            sys.executable,
-            "-c",
-            _START,
-            stdin=asyncio.subprocess.PIPE,
-            stdout=asyncio.subprocess.PIPE,
-            stderr=stderr,
-            limit=_LINE_LIMIT,
-            start_new_session=True,
-        )
-        return cls(process)
+    async def start(cls, module: str, errors: int = 2) -> Self:
+        """Start a child for a function of a module; what it prints goes to this descriptor.
 
-    @property
-    def pid(self) -> int:
-        """The id of the process, which is that of its group and session too."""
-        return self._process.pid
+        Raises:
+            OSError: this host lets us start no process now.
+        """
+        found = await cls._forked(module, errors)
+        if found is None and fork_server().ended:
+            # Somebody killed it since the last child.
+            fork_server().close()
+            fork_server.cache_clear()
+            found = await cls._forked(module, errors)
+        if found is None:
+            raise OSError(errno.EAGAIN, "no process can be forked")
+        return found
+
+    @classmethod
+    async def _forked(cls, module: str, errors: int) -> Self | None:
+        ours, talk = socket.socketpair()
+        ear, told = socket.socketpair()
+        with talk, told:
+            try:
+                fork_server().fork(module, talk, told, errors)
+            except ConnectionError:
+                ours.close()
+                ear.close()
+                return None
+        reader, writer = await asyncio.open_unix_connection(sock=ours, limit=_LINE_LIMIT)
+        try:
+            loop = asyncio.get_running_loop()
+            _, ending = await loop.create_unix_connection(_Ending, sock=ear)
+            pid = await asyncio.shield(ending.pid)
+        except BaseException:  # house: without us the child ends, as it gets no order
+            writer.close()
+            raise
+        if pid is None:
+            writer.close()
+            return None
+        return cls(pid, ending, reader, writer)
 
     @property
     def ended(self) -> bool:
         """Say whether the process itself is over; what it started may still run."""
-        return self._process.returncode is not None
+        return self._ending.status.done()
 
     async def order(self, call: Call) -> None:
         """Tell the child what to do; a child that is gone is noticed by `answer`."""
-        if self._process.stdin is None:
-            raise RuntimeError("the child has no pipes")
-        lines = (json.dumps(sys.path), json.dumps(plain(call)), "")
-        self._process.stdin.write("\n".join(lines).encode())
+        self._writer.write(json.dumps(plain(call)).encode() + b"\n")
         try:
-            await self._process.stdin.drain()
+            await self._writer.drain()
         except ConnectionError:
             log.debug("child_gone", pid=self.pid)
 
     async def answer(self, progress: Progress | None = None) -> Answer:
-        """Read lines until the answer and wait for the end; our open pipe is a sign of life.
+        """Read lines until the answer and wait for the end; our open socket is a sign of life.
 
         Raises:
             ChildKilled: a signal ended the child.
             ChildExited: it ended without an answer.
         """
         answer = await self._answer(progress)
-        status = await self._process.wait()
+        status = await asyncio.shield(self._ending.status)
         if answer is None:
             raise ChildKilled(-status) if status < 0 else ChildExited(status)
         return answer
 
     async def end(self, grace: float) -> None:
         """End the child with all that it started: TERM, so many seconds, KILL."""
-        if self._process.returncode is not None:
-            return
-        # A task of its own, since the wait must go on when we are cancelled once more.
-        waiting = asyncio.ensure_future(self._process.wait())  # house: it is awaited below
-        self.signal(signal.SIGTERM)
         try:
-            await asyncio.wait({waiting}, timeout=grace)
+            if not self.ended:
+                self.signal(signal.SIGTERM)
+                await asyncio.wait({self._ending.status}, timeout=grace)
         finally:
-            if self._process.returncode is None:
+            if not self.ended:
                 self.signal(signal.SIGKILL)
-        await waiting
+            self._writer.close()
+        await asyncio.wait({self._ending.status})
+        with suppress(ConnectionError):
+            await self._writer.wait_closed()
 
     def signal(self, number: signal.Signals) -> None:
         """Send a signal to the child and all of its group."""
@@ -188,12 +216,39 @@ class Child:
             log.debug("child_gone", pid=self.pid)
 
     async def _answer(self, progress: Progress | None) -> Answer | None:
-        if self._process.stdout is None:
-            raise RuntimeError("the child has no pipes")
-        async for line in self._process.stdout:
-            message = decode(line, dict[str, Any])
-            if "progress" not in message:
-                return message
-            if progress is not None:
-                progress(message["progress"])
+        try:
+            async for line in self._reader:
+                message = decode(line, dict[str, Any])
+                if "progress" not in message:
+                    return message
+                if progress is not None:
+                    progress(message["progress"])
+        except ConnectionError:
+            log.debug("child_gone", pid=self.pid)
         return None
+
+
+class _Ending(asyncio.Protocol):
+    """What the fork server tells of a child: its pid, and its exit status when it is over."""
+
+    def __init__(self) -> None:
+        loop = asyncio.get_running_loop()
+        self.pid: asyncio.Future[int | None] = loop.create_future()
+        self.status: asyncio.Future[int] = loop.create_future()
+        self._heard = b""
+
+    def data_received(self, data: bytes) -> None:
+        self._heard += data
+        if (pid := self._number(b"pid")) is not None and not self.pid.done():
+            self.pid.set_result(pid)
+
+    def connection_lost(self, _: Exception | None) -> None:
+        if not self.pid.done():
+            self.pid.set_result(None)
+        status = self._number(b"status")
+        # Without one the server itself is gone, and with it the kernel killed the child.
+        self.status.set_result(-signal.SIGKILL if status is None else status)
+
+    def _number(self, word: bytes) -> int | None:
+        found = re.search(rb"^%b (-?\d+)\n" % word, self._heard, re.MULTILINE)
+        return int(found[1]) if found else None

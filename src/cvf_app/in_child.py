@@ -1,7 +1,6 @@
 """The side of a child process: it reads an order, runs the function and writes the answer as lines.
 
-Every child loads this first, so it needs little: neither the event loop nor the log, which take
-longer to load than most functions to run.
+A child needs neither the event loop nor the log, so nothing here loads them.
 """
 
 import json
@@ -28,8 +27,6 @@ class Call(Wire, frozen=True, kw_only=True):
 def work() -> None:
     """Be the child: read the order, run the function, write the answer as lines."""
     die_with_parent()
-    # A child that is gone in a moment keeps no numbers: its files would stay (see `metrics.py`).
-    os.environ.pop("PROMETHEUS_MULTIPROC_DIR", None)  # house: nothing is read from it
     lines = os.fdopen(os.dup(1), "wb", buffering=0)
     # What the function or a library prints must not get among the answers.
     os.dup2(2, 1)

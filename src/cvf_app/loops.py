@@ -118,7 +118,7 @@ async def in_process(
         TimedOut: it took longer than `seconds`.
     """
     call = call_of(function, task)
-    child = await Child.start()
+    child = await Child.start(call.module)
     try:
         async with asyncio.timeout(seconds):
             await child.order(call)

@@ -82,7 +82,7 @@ class Processes:
         child = None
         try:
             try:
-                child = await Child.start(tail.descriptor)
+                child = await Child.start(order.call.module, tail.descriptor)
             finally:
                 tail.given()
             await in_thread(cage.place, child.pid)
