@@ -9,10 +9,12 @@ from pathlib import Path
 
 import pytest
 
-from cvf_app.child import ChildExited, ChildKilled, ChildRaised
+from cvf_app.child import Child, ChildExited, ChildKilled, ChildRaised
 from cvf_app.errors import Invalid, TimedOut
+from cvf_app.in_child import Call
+from cvf_app.jobs.workload import tree
 from cvf_app.loops import in_process, in_thread
-from tests.support.rail import Order, toil
+from tests.support.rail import Answer, Order, look, toil
 
 ROOT = Path(__file__).parents[2]
 PARENT = """
@@ -99,6 +101,67 @@ class TestInProcess:
         parent.kill()
         await parent.wait()
         await gone(pid, 3)
+
+
+class TestForkServer:
+    async def test_a_killed_server_takes_its_children_along_and_another_comes(
+        self, tmp_path: Path
+    ) -> None:
+        path = tmp_path / "pid"
+        order = Order(seconds=60, how="stubborn", pid_file=str(path))
+        running = asyncio.create_task(in_process(toil, order))
+        child = tree.process(await pid_in(path))
+        assert child is not None
+        os.kill(child.parent, signal.SIGKILL)
+        with pytest.raises(ChildKilled):
+            await asyncio.wait_for(running, 5)
+        await gone(child.pid, 1)
+        first = await in_process(toil, Order())
+        second = await in_process(toil, Order())
+        assert len({child.pid, first.pid, second.pid}) == 3
+
+    async def test_children_side_by_side_end_each_with_its_own_status(self) -> None:
+        hows = ["exit", "", "kill", "invalid"] * 8
+        made = (in_process(toil, Order(how=how, seconds=0.2)) for how in hows)
+        ends = await asyncio.gather(*made, return_exceptions=True)
+        kinds = {"exit": ChildExited, "": Answer, "kill": ChildKilled, "invalid": Invalid}
+        assert [type(end) for end in ends] == [kinds[how] for how in hows]
+
+    async def test_a_module_that_cannot_be_loaded_ends_its_own_child_alone(
+        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        (tmp_path / "broken.py").write_text("raise RuntimeError\n")
+        monkeypatch.syspath_prepend(str(tmp_path))
+        child = await Child.start("broken")
+        try:
+            await child.order(Call(module="broken", function="anything", task={}))
+            with pytest.raises(ChildExited):
+                await child.answer()
+        finally:
+            await child.end(1)
+        assert (await in_process(toil, Order())).pid
+
+    async def test_a_child_has_nothing_open_but_what_it_speaks_by(self) -> None:
+        busy = [asyncio.create_task(in_process(toil, Order(seconds=2))) for _ in range(3)]
+        opened = await in_process(look, Order())
+        await asyncio.gather(*busy)
+        # What it reads, writes and complains to, its own copy of the second, and the folder read.
+        assert len(opened.descriptors) == 5
+
+    async def test_the_server_ends_with_its_user(self, tmp_path: Path) -> None:
+        path = tmp_path / "pid"
+        user = await asyncio.create_subprocess_exec(
+            sys.executable,
+            "-c",
+            PARENT.format(path=str(path)),
+            cwd=ROOT,
+            env={**os.environ, "PYTHONPATH": f"{ROOT / 'src'}:{ROOT}"},
+        )
+        child = tree.process(await pid_in(path))
+        assert child is not None
+        user.kill()
+        await user.wait()
+        await gone(child.parent, 3)
 
 
 class TestInThread:

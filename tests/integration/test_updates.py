@@ -209,7 +209,9 @@ class TestWhatIsTold:
             await node.group("count", [], [source], "narrowed")
             await ear.until(told_last("narrowed"))
         # Jobs of upkeep come when they come; the source that was made is not told.
-        assert {"groups"} <= {said["interface"] for said in ear.heard} <= {"jobs", "groups", "users"}
+        assert (
+            {"groups"} <= {said["interface"] for said in ear.heard} <= {"jobs", "groups", "users"}
+        )
 
     @pytest.mark.parametrize("name", ["subject_batches", "Jobs", "jobs,secrets", "%00"])
     async def test_an_unknown_interface_is_refused(self, node, name):
