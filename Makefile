@@ -4,12 +4,14 @@ VENV ?= .venv
 BIN = $(VENV)/bin
 CANAILLE = $(VENV)-canaille
 READY = $(VENV)/.ready
+# Schemathesis takes a second to load in each process, and only tests/described needs it.
+PYTEST = $(BIN)/python -m pytest -p no:schemathesis
 # Into the environment $(1) what $(2) says. uv takes seconds where pip takes a minute, but does not
 # read the settings of pip, such as the address of another index.
-INSTALL = $(BIN)/uv pip install --quiet --compile-bytecode --python $(1)/bin/python $(2) || $(1)/bin/python -m pip install --quiet --disable-pip-version-check $(2)
+INSTALL = $(BIN)/uv pip install --quiet --python $(1)/bin/python $(2) || $(1)/bin/python -m pip install --quiet --disable-pip-version-check $(2)
 
 .NOTPARALLEL:
-.PHONY: setup fix check test test-services test-faults test-described test-all services services-up services-down demo-1 demo-2 demo-3 demo-crash spec wheel binary test-packaging update-deps run clean
+.PHONY: setup fix check load-tests test test-services test-faults test-described test-all services services-up services-down demo-1 demo-2 demo-3 demo-crash spec wheel binary test-packaging update-deps run clean
 
 setup: $(READY)
 
@@ -35,19 +37,24 @@ check: $(READY)
 	$(BIN)/fawltydeps
 	$(BIN)/python scripts/check_house.py
 
+# Loads every test once in one process, which compiles them and all that they load: quicker than
+# when several processes begin at once.
+load-tests: $(READY)
+	$(PYTEST) --collect-only -q --ignore tests/described tests >/dev/null
+
 # A file stays in one process, and what is named first, which takes longest, is begun first.
-PARALLEL = $(BIN)/python -m pytest -n 4 --dist loadfile --no-loadscope-reorder
+PARALLEL = $(PYTEST) -n 4 --dist loadfile --no-loadscope-reorder
 test: $(READY) $(CANAILLE)/.ready
 	$(PARALLEL) tests/contract tests/property tests/unit
 
 # What needs services. What failed beside others is run once more by itself, and told: killed
 # servers and time limits want cores of their own.
-AGAIN = $(BIN)/python -m pytest --last-failed --last-failed-no-failures none
+AGAIN = $(PYTEST) --last-failed --last-failed-no-failures none
 test-services: $(READY) $(CANAILLE)/.ready
 	$(PARALLEL) tests/integration || $(AGAIN) tests/integration
 
 test-faults: $(READY)
-	$(BIN)/python -m pytest -n 3 --dist loadfile tests/faults || $(AGAIN) tests/faults
+	$(PYTEST) -n 3 --dist loadfile tests/faults || $(AGAIN) tests/faults
 
 # By itself, since Schemathesis makes its examples while tests are collected: once is enough.
 test-described: $(READY)

@@ -20,6 +20,12 @@ from tests.support import nodes, services
 
 ROOT = Path(__file__).resolve().parents[2]
 slow = pytest.mark.skipif(not os.environ.get("CV3_SLOW"), reason="CV3_SLOW is not set")
+IN_A_CHILD = """
+import asyncio
+from cvf_app.loops import in_process
+from cvf_app.pipelines.attributes import Units, check_units
+print(asyncio.run(in_process(check_units, Units(units=((0, "kg"),)))))
+"""
 PIP = (sys.executable, "-m", "pip", "--disable-pip-version-check", "--quiet")
 IN_CLEAR = re.compile(r"PASSWORD|SECRET|KEY$|Password|Key$")
 
@@ -192,5 +198,6 @@ class TestPackages:
         plain = {"HOME": str(tmp_path), "PATH": "/usr/bin:/bin"}
         assert "Cafe Variome" in ran(binary, "cvf", "--help", env=plain, cwd="/")
         assert "scheduler" in ran(binary, "duties", env=plain, cwd="/")
+        assert "Looked" in ran(binary, "-c", IN_A_CHILD, env=plain, cwd="/")
         (tmp_path / "node").mkdir()
         await called(tmp_path / "node", mongo_url, redis_url, [str(binary)])
