@@ -58,7 +58,7 @@ class Canaille:
             self._provision()
         with (self.folder / "log").open("ab") as log:
             self.process = subprocess.Popen(
-                [self.python, "-B", PROGRAMS / "serve.py", self.folder, str(self.port)],
+                [self.python, PROGRAMS / "serve.py", self.folder, str(self.port)],
                 stdout=log,
                 stderr=log,
             )
@@ -94,7 +94,7 @@ class Canaille:
             "logoutRedirects": [],
         }
         subprocess.run(
-            [self.python, "-B", PROGRAMS / "provision.py", self.folder, str(self.port)],
+            [self.python, PROGRAMS / "provision.py", self.folder, str(self.port)],
             input=json.dumps(given).encode(),
             check=True,
             capture_output=True,

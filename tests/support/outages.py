@@ -29,14 +29,16 @@ class Parts:
 
     load: Load
     began: float
+    breaking: float
     broken: float
     mending: float
     mended: float
     ended: float
 
     def before(self, kind: str) -> set[int]:
-        # What is sent just before the outage may meet it.
-        return set(self.load.statuses(self.began, self.broken - CALM_SECONDS / 2, kind))
+        # What was sent just before the outage may still have waited when it came.
+        sent = self.load.between(self.began, self.breaking, kind)
+        return {one.status for one in sent if one.sent + one.seconds < self.breaking}
 
     def during(self, kind: str) -> list[Came]:
         # What is sent just before the end may still be waiting when the server is back.
@@ -51,6 +53,7 @@ async def outage(node: Node, kinds: Kinds, begin: Act, end: Act) -> Parts:
     async with loaded(kinds) as load:
         began = load.mark()
         await asyncio.sleep(CALM_SECONDS)
+        breaking = load.mark()
         await begin()
         broken = load.mark()
         await asyncio.sleep(OUTAGE_SECONDS)
@@ -60,7 +63,7 @@ async def outage(node: Node, kinds: Kinds, begin: Act, end: Act) -> Parts:
         mended = load.mark()
         await asyncio.sleep(CALM_SECONDS)
         ended = load.mark()
-    return Parts(load, began, broken, mending, mended, ended)
+    return Parts(load, began, breaking, broken, mending, mended, ended)
 
 
 async def recovered(node: Node) -> None:

@@ -134,7 +134,7 @@ def stand_ins(layout: Layout, ports: Ports, environ: Mapping[str, str]) -> tuple
         name="identity",
         doing="Starting the identity provider",
         command=(
-            *(str(canaille_python(environ)), "-B", str(CANAILLE / "serve.py")),
+            *(str(canaille_python(environ)), str(CANAILLE / "serve.py")),
             *(str(layout.folder / "identity"), str(ports.identity)),
         ),
         log=layout.logs / "identity.log",

@@ -108,7 +108,7 @@ async def identity(
     with log.open("ab") as out:
         ended = subprocess.run(  # noqa: ASYNC221 - nothing else runs in this loop
             [
-                *(str(python), "-B", str(children.CANAILLE / "provision.py")),
+                *(str(python), str(children.CANAILLE / "provision.py")),
                 *(str(layout.folder / "identity"), str(ports.identity)),
             ],
             input=json.dumps(given).encode(),
