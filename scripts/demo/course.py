@@ -23,7 +23,7 @@ MIB = 2**20
 RANGED = ("packets.zip", "encoding.csv")
 PIECES = 64
 SMALLEST_PIECE, LARGEST_PIECE = 16 * 1024, 4 * MIB
-KILL_IN = (("reading", 0.2), ("building", 0.0))
+KILL_IN = (("reading", 0.05), ("building", 0.0))
 """In which stage, and from which progress of the whole job on, the app is killed."""
 CANCEL_AT = 0.3
 FEW_MIB = 128
