@@ -10,7 +10,6 @@ import asyncio
 import errno
 import json
 import os
-import re
 import signal
 import socket
 from collections.abc import Callable
@@ -20,7 +19,7 @@ from typing import Any, Self, TypeVar, get_type_hints
 import structlog
 
 from cvf_app import errors
-from cvf_app.fork_server import fork_server
+from cvf_app.fork_server import ForkServer, fork_server
 from cvf_app.in_child import Call
 from cvf_app.wire import Wire, convert, decode, plain
 
@@ -30,6 +29,7 @@ Progress = Callable[[float], None]
 Answer = dict[str, Any]
 
 _LINE_LIMIT = 64 * 2**20
+_TRIES = 2
 log = structlog.get_logger("cv3.child")
 
 
@@ -128,29 +128,28 @@ class Child:
         self._writer = writer
 
     @classmethod
-    async def start(cls, module: str, errors: int = 2) -> Self:
+    async def start(cls, module: str, stderr: int = 2) -> Self:
         """Start a child for a function of a module; what it prints goes to this descriptor.
 
         Raises:
             OSError: this host lets us start no process now.
         """
-        found = await cls._forked(module, errors)
-        if found is None and fork_server().ended:
+        for _ in range(_TRIES):
+            server = fork_server()
+            found = await cls._forked(server, module, stderr)
+            if found is not None:
+                return found
             # Somebody killed it since the last child.
-            fork_server().close()
-            fork_server.cache_clear()
-            found = await cls._forked(module, errors)
-        if found is None:
-            raise OSError(errno.EAGAIN, "no process can be forked")
-        return found
+            server.close()
+        raise OSError(errno.EAGAIN, "the fork server does not last")
 
     @classmethod
-    async def _forked(cls, module: str, errors: int) -> Self | None:
+    async def _forked(cls, server: ForkServer, module: str, stderr: int) -> Self | None:
         ours, talk = socket.socketpair()
         ear, told = socket.socketpair()
         with talk, told:
             try:
-                fork_server().fork(module, talk, told, errors)
+                server.fork(module, talk, told, stderr)
             except ConnectionError:
                 ours.close()
                 ear.close()
@@ -159,14 +158,16 @@ class Child:
         try:
             loop = asyncio.get_running_loop()
             _, ending = await loop.create_unix_connection(_Ending, sock=ear)
-            pid = await asyncio.shield(ending.pid)
+            word, number = await asyncio.shield(ending.first)
         except BaseException:  # house: without us the child ends, as it gets no order
             writer.close()
             raise
-        if pid is None:
-            writer.close()
+        if word == "pid":
+            return cls(number, ending, reader, writer)
+        writer.close()
+        if word == "gone":
             return None
-        return cls(pid, ending, reader, writer)
+        raise OSError(number if word == "fault" else errno.EAGAIN, "no process can be forked")
 
     @property
     def ended(self) -> bool:
@@ -229,26 +230,26 @@ class Child:
 
 
 class _Ending(asyncio.Protocol):
-    """What the fork server tells of a child: its pid, and its exit status when it is over."""
+    """What the fork server tells of a child: how it began, and its exit status when it is over."""
 
     def __init__(self) -> None:
         loop = asyncio.get_running_loop()
-        self.pid: asyncio.Future[int | None] = loop.create_future()
+        self.first: asyncio.Future[tuple[str, int]] = loop.create_future()
         self.status: asyncio.Future[int] = loop.create_future()
         self._heard = b""
 
     def data_received(self, data: bytes) -> None:
         self._heard += data
-        if (pid := self._number(b"pid")) is not None and not self.pid.done():
-            self.pid.set_result(pid)
+        if (lines := self._lines()) and not self.first.done():
+            self.first.set_result(lines[0])
 
     def connection_lost(self, _: Exception | None) -> None:
-        if not self.pid.done():
-            self.pid.set_result(None)
-        status = self._number(b"status")
-        # Without one the server itself is gone, and with it the kernel killed the child.
-        self.status.set_result(-signal.SIGKILL if status is None else status)
+        if not self.first.done():
+            self.first.set_result(("gone", 0))
+        word, number = [("gone", 0), *self._lines()][-1]
+        # Without a status the server itself is gone, and with it the kernel killed the child.
+        self.status.set_result(number if word == "status" else -signal.SIGKILL)
 
-    def _number(self, word: bytes) -> int | None:
-        found = re.search(rb"^%b (-?\d+)\n" % word, self._heard, re.MULTILINE)
-        return int(found[1]) if found else None
+    def _lines(self) -> list[tuple[str, int]]:
+        lines = [line.split() for line in self._heard.decode().split("\n")[:-1]]
+        return [(word, int(number)) for word, number in lines]

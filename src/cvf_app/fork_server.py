@@ -7,6 +7,7 @@ it, however that ends.
 """
 
 import atexit
+import errno
 import gc
 import json
 import os
@@ -16,7 +17,6 @@ import socket
 import subprocess
 import sys
 from collections.abc import Callable
-from functools import cache
 from importlib import import_module
 from typing import NoReturn
 
@@ -27,6 +27,7 @@ _START = (
     "import sys, json; sys.path[:] = json.loads(sys.argv[2]); "
     "from cvf_app.fork_server import serve; serve(int(sys.argv[1]))"
 )
+_current: list["ForkServer"] = []
 
 
 class ForkServer:
@@ -53,31 +54,34 @@ class ForkServer:
         """Say whether it is gone."""
         return self._process.poll() is not None
 
-    def fork(self, module: str, talk: socket.socket, told: socket.socket, errors: int) -> None:
+    def fork(self, module: str, talk: socket.socket, told: socket.socket, stderr: int) -> None:
         """Ask for a child that has this module loaded; it speaks with us by `talk`.
 
-        `told` gets a line `pid N` when it leads a session of its own, and `status N` when it is
-        over, negative for a signal; it is closed without a line when there could be no child.
+        `told` gets a line `pid N` when it leads a session of its own, or `fault ERRNO` when there
+        can be no child now, and `status N` when it is over, negative for a signal. It is closed
+        without any line when the server is gone.
 
         Raises:
             ConnectionError: the server is gone.
         """
         order = json.dumps([module, sys.path]).encode()
         parts = [len(order).to_bytes(_HEAD), order]
-        socket.send_fds(self._orders, parts, [talk.fileno(), told.fileno(), errors])
+        socket.send_fds(self._orders, parts, [talk.fileno(), told.fileno(), stderr])
 
     def close(self) -> None:
-        """Let it end, with its children; `fork_server.cache_clear()` makes room for a new one."""
+        """Let it end, with its children."""
         self._orders.close()
         self._process.wait()
 
 
-@cache
 def fork_server() -> ForkServer:
-    """Return the server of this process, which the first use starts."""
-    server = ForkServer()
-    atexit.register(server.close)
-    return server
+    """Return the server of this process, which the first use starts; a new one when it is gone."""
+    if _current and _current[0].ended:
+        _current.pop().close()
+    if not _current:
+        _current.append(ForkServer())
+        atexit.register(_current[0].close)
+    return _current[0]
 
 
 def serve(descriptor: int) -> None:
@@ -111,20 +115,19 @@ class _Server:
         if not head:
             return False
         order = self._orders.recv(int.from_bytes(head), socket.MSG_WAITALL)
-        talk, told, errors = descriptors
+        talk, told, stderr = descriptors
         module, sys.path[:] = json.loads(order)
         _load(module)
         try:
             pid = os.fork()
         except OSError as fault:
-            sys.stderr.write(f"no child can be forked: {fault}\n")
-            os.close(told)
+            _tell(told, "fault", fault.errno or errno.EAGAIN)
         else:
             if pid == 0:
-                self._become_child(talk, told, errors)
+                self._become_child(talk, told, stderr)
             self._told[pid] = told
         os.close(talk)
-        os.close(errors)
+        os.close(stderr)
         return True
 
     def _bury(self) -> None:
@@ -136,7 +139,7 @@ class _Server:
                 break
             _tell(self._told.pop(pid), "status", os.waitstatus_to_exitcode(status))
 
-    def _become_child(self, talk: int, told: int, errors: int) -> NoReturn:
+    def _become_child(self, talk: int, told: int, stderr: int) -> NoReturn:
         signal.set_wakeup_fd(-1)
         signal.signal(signal.SIGCHLD, signal.SIG_DFL)
         for each in (self._orders, self._woken, self._wake):
@@ -144,10 +147,10 @@ class _Server:
         for other in self._told.values():
             os.close(other)
         os.setsid()
-        for ours, standard in ((talk, 0), (talk, 1), (errors, 2)):
+        for ours, standard in ((talk, 0), (talk, 1), (stderr, 2)):
             os.dup2(ours, standard)
         os.close(talk)
-        os.close(errors)
+        os.close(stderr)
         _tell(told, "pid", os.getpid())
         _leave_after(work)
 

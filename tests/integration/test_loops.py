@@ -17,6 +17,13 @@ from cvf_app.loops import in_process, in_thread
 from tests.support.rail import Answer, Order, look, toil
 
 ROOT = Path(__file__).parents[2]
+WORK = (
+    "cvf_app.pipelines.attributes",
+    "cvf_app.pipelines.preview",
+    "cvf_app.pipelines.take_in",
+    "cvf_app.sources.building",
+    "cvf_app.sources.converting",
+)
 PARENT = """
 import asyncio
 from cvf_app.loops import in_process
@@ -30,6 +37,10 @@ def alive(pid: int) -> bool:
         return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
     except FileNotFoundError:
         return False
+
+
+def threads(pid: int) -> int:
+    return len(list(Path(f"/proc/{pid}/task").iterdir()))
 
 
 def written(path: Path) -> str:
@@ -147,6 +158,14 @@ class TestForkServer:
         await asyncio.gather(*busy)
         # What it reads, writes and complains to, its own copy of the second, and the folder read.
         assert len(opened.descriptors) == 5
+
+    async def test_nothing_that_the_work_of_jobs_loads_starts_a_thread(self) -> None:
+        for module in WORK:
+            child = await Child.start(module)
+            found = tree.process(child.pid)
+            await child.end(1)
+        assert found is not None
+        assert threads(found.parent) == 1
 
     async def test_the_server_ends_with_its_user(self, tmp_path: Path) -> None:
         path = tmp_path / "pid"
