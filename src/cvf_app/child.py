@@ -155,16 +155,17 @@ class Child:
                 ear.close()
                 return None
         reader, writer = await asyncio.open_unix_connection(sock=ours, limit=_LINE_LIMIT)
+        word, number = "", 0
         try:
             loop = asyncio.get_running_loop()
             _, ending = await loop.create_unix_connection(_Ending, sock=ear)
             word, number = await asyncio.shield(ending.first)
-        except BaseException:  # house: without us the child ends, as it gets no order
-            writer.close()
-            raise
+        finally:
+            # Without us a child ends, as it gets no order.
+            if word != "pid":
+                writer.close()
         if word == "pid":
             return cls(number, ending, reader, writer)
-        writer.close()
         if word == "gone":
             return None
         raise OSError(number if word == "fault" else errno.EAGAIN, "no process can be forked")

@@ -99,7 +99,7 @@ class TestInProcess:
         assert running.cancelled()
         await gone(pid, 1)
 
-    async def test_a_child_dies_with_its_parent(self, tmp_path: Path) -> None:
+    async def test_a_child_and_its_server_die_with_their_user(self, tmp_path: Path) -> None:
         path = tmp_path / "pid"
         parent = await asyncio.create_subprocess_exec(
             sys.executable,
@@ -108,10 +108,12 @@ class TestInProcess:
             cwd=ROOT,
             env={**os.environ, "PYTHONPATH": f"{ROOT / 'src'}:{ROOT}"},
         )
-        pid = await pid_in(path)
+        child = tree.process(await pid_in(path))
+        assert child is not None
         parent.kill()
         await parent.wait()
-        await gone(pid, 3)
+        await gone(child.pid, 3)
+        await gone(child.parent, 3)
 
 
 class TestForkServer:
@@ -141,7 +143,7 @@ class TestForkServer:
     async def test_a_module_that_cannot_be_loaded_ends_its_own_child_alone(
         self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        (tmp_path / "broken.py").write_text("raise RuntimeError\n")
+        (tmp_path / "broken.py").write_text("import nowhere_to_be_found\n")
         monkeypatch.syspath_prepend(str(tmp_path))
         child = await Child.start("broken")
         try:
@@ -166,21 +168,6 @@ class TestForkServer:
             await child.end(1)
         assert found is not None
         assert threads(found.parent) == 1
-
-    async def test_the_server_ends_with_its_user(self, tmp_path: Path) -> None:
-        path = tmp_path / "pid"
-        user = await asyncio.create_subprocess_exec(
-            sys.executable,
-            "-c",
-            PARENT.format(path=str(path)),
-            cwd=ROOT,
-            env={**os.environ, "PYTHONPATH": f"{ROOT / 'src'}:{ROOT}"},
-        )
-        child = tree.process(await pid_in(path))
-        assert child is not None
-        user.kill()
-        await user.wait()
-        await gone(child.parent, 3)
 
 
 class TestInThread:
