@@ -414,7 +414,9 @@ class TestAtOnce:
         file_id = await node.upload(source_id, "many.zip", content)
         asked = {"dataFileIDs": [file_id]}
         answer = await node.call("POST", f"/sources/{source_id}/ingest", json=asked)
-        await asyncio.sleep(0.6)
+        job = answer.json
+        while job.get("state", "waiting") == "waiting":
+            job = (await node.call("GET", f"/jobs/{answer.json['jobId']}")).json
         assert (await node.call("DELETE", f"/sources/{source_id}")).status == 200
         job = await node.ended(answer.json["jobId"])
         assert job["state"] in {"cancelled", "error"}, job
